@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target sets up what it needs: Python >= 3.11 and make are enough. The environment is .venv, pinned by uv.lock.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint types imports unit clean
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+test: lint types imports unit ## Lint, types, import contracts and all tests (no root)
+
+lint: .venv/.dev ## Style, by ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/.dev ## Types, by mypy
+	$(BIN)/mypy
+
+imports: .venv/.dev ## Who may import whom, by import-linter
+	$(BIN)/lint-imports
+
+unit: .venv/.dev ## The tests alone
+	$(BIN)/pytest
+
+clean: ## Remove the environment and the caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
+
+.venv/.dev: uv.lock pyproject.toml | .venv/bin/uv
+	$(UV) sync -q --locked --inexact --python $(BIN)/python
+	@touch $@ .venv/.run
