@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages in a byte stream: one behind the other, each padded to four octets (TCP, and TLS over any transport)."""
+
+from __future__ import annotations
+
+from rserpool.wire.errors import DecodeError
+
+
+class Framer:
+    """Cuts a byte stream into messages. Holds at most one unfinished message: 65536 octets."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """Octets of a message that is not complete yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take octets of the stream; returns the messages they complete, padding included.
+
+        Raises:
+            DecodeError: a Message Length below 4. The stream cannot be read on from there.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages: list[bytes] = []
+        at = 0
+        while len(buffer) - at >= 4:
+            length = int.from_bytes(buffer[at + 2 : at + 4])
+            if length < 4:
+                raise DecodeError(at + 2, f"Message Length {length} is below 4: the stream is out of step")
+            end = at + ((length + 3) & ~3)
+            if len(buffer) < end:
+                break
+            messages.append(bytes(buffer[at:end]))
+            at = end
+        if at:
+            del buffer[:at]
+        return messages

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages cut from a byte stream."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rserpool.wire import DecodeError, Framer, Message, encode
+from support import strategies
+
+
+@given(messages=st.lists(strategies.messages, max_size=5), data=st.data())
+def test_messages_come_out_whole_however_the_stream_is_cut(messages: list[Message], data: st.DataObject) -> None:
+    octets = [encode(m) for m in messages]
+    stream = b"".join(octets)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    framer, out = Framer(), []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        out += framer.feed(stream[start:end])
+    assert out == octets
+    assert framer.pending == 0
+
+
+def test_a_message_length_below_four_ends_the_stream() -> None:
+    with pytest.raises(DecodeError):
+        Framer().feed(b"\5\0\0\3")
+
+
+def test_an_unfinished_message_is_held_and_nothing_more() -> None:
+    framer = Framer()
+    assert framer.feed(b"\5\0\xff\xff") == []
+    for _ in range(1023):
+        framer.feed(b"\0" * 64)
+    assert framer.pending == 4 + 1023 * 64
+    (message,) = framer.feed(b"\0" * 60)
+    assert len(message) == 65536
+    assert framer.pending == 0
