@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point: which command was asked for, and what its outcome is as an exit status.
+
+Exit statuses: 0 done; 1 the command could not do what was asked, and one line on standard error says why; 2 the command
+line itself is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rserpool import __version__
+from rserpool_cli import decode
+from rserpool_cli.errors import CommandError
+
+_COMMANDS = (decode,)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="rserpool", description="Reliable Server Pooling: run, look at and use server pools."
+    )
+    parser.add_argument("--version", action="version", version=f"rserpool {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except CommandError as e:
+        print(f"rserpool {arguments.command}: {e}", file=sys.stderr)
+        return e.status
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
