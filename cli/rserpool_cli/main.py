@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entry point: which command was asked for, and what its outcome is as an exit status.
 
-Exit statuses: 0 done; 1 the command could not do what was asked, and one line on standard error says why; 2 the command
-line itself is wrong.
+Exit statuses: 0 done; 1 the command could not do what was asked, and one line on standard error says why; 2 the
+command line itself is wrong.
 """
 
 from __future__ import annotations

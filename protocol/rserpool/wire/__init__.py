@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ASAP and ENRP on the wire: octets to frozen dataclasses and back.
 
-No I/O, no clock, no TLS. :func:`decode` is total: it returns a message or raises :class:`DecodeError`, which names the
-offset. Modules: ``asap`` and ``enrp`` hold the messages, ``elements``, ``transports``, ``policies`` and ``causes`` what
-they are made of, ``codec`` the two functions, ``framing`` cuts byte streams, ``dialect`` says how rsplib differs.
+No I/O, no clock, no TLS. :func:`decode` is total: it returns a message or raises :class:`DecodeError`, which names
+the offset. Modules: ``asap`` and ``enrp`` hold the messages, ``elements``, ``transports``, ``policies`` and
+``causes`` what they are made of, ``codec`` the two functions, ``framing`` cuts byte streams, ``dialect`` says how
+rsplib differs.
 """
 
 from rserpool.wire.addresses import Address, canonical_address

@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pool element: registers, stays registered, answers keep-alives, follows its home, leaves (RFC 5352 3).
+
+It belongs to the pool while it *wants* to, which is while its application is healthy; everything else is the machine's
+affair: finding a registrar, registering again when one dies, accepting the one that took over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from rserpool.asap.authorisation import Action, Authoriser
+from rserpool.asap.effects import Association, AssociationId, Effect, Endpoint, transport_of
+from rserpool.asap.events import ElementState, ElementStateChanged, Ignored, Malformed, Refused
+from rserpool.asap.hunt import Hunter
+from rserpool.asap.limits import Buckets, Rate
+from rserpool.asap.machine import Desk, MachineBase
+from rserpool.asap.profiles import FAST, EndpointTimers
+from rserpool.wire import (
+    RFC,
+    CauseCode,
+    DecodeError,
+    Dialect,
+    ErrorCause,
+    Policy,
+    PoolElement,
+    Ppid,
+    Transport,
+    asap,
+    decode_and_report,
+    name_of,
+)
+
+KEEP_ALIVES: Final = Rate(4, 10)
+"""Keep-alives answered to one registrar: the second line against a flood of them (threat 2.14)."""
+FLOOD_PATIENCE: Final = 60.0
+"""Seconds after which a registrar that goes on flooding is left."""
+HOME_PATIENCE: Final = 5.0
+"""Seconds between two changes of the home, unless the former one is gone or silent."""
+HOME_SILENCE: Final = 1.0
+FIRST_BACKOFF: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementConfig:
+    """What a pool element is told at its start.
+
+    Attributes:
+        identifiers: PE identifiers it may use, in this order; the next one is tried when one is taken.
+        transport: its User Transport.
+        policy: its policy data, which may change later.
+        listening: where it listens for registrars.
+        registrars: where registrars may be.
+    """
+
+    pool_handle: bytes
+    identifiers: tuple[int, ...]
+    transport: Transport
+    policy: Policy
+    listening: Endpoint
+    registrars: tuple[Endpoint, ...] = ()
+    timers: EndpointTimers = field(default_factory=lambda: FAST.endpoint)
+    dialect: Dialect = RFC
+
+
+class Element(MachineBase):
+    """A pool element's machine. Driven by :meth:`serve` and :meth:`leave`; says where it stands by events."""
+
+    def __init__(self, config: ElementConfig, authoriser: Authoriser, rng: Random) -> None:
+        super().__init__(Desk(rng, config.dialect))
+        self._config = config
+        self._timers = config.timers
+        self._authoriser = authoriser
+        self._hunter = Hunter(self.desk, config.timers, authoriser)
+        self._hunter.on_found = self._found
+        self._hunter.on_failed = self._not_found
+        self._hunter.set_registrars(config.registrars)
+        self._policy = config.policy
+        self._wants = False
+        self._registered = False
+        self._leaving = False
+        self._state = ElementState.STOPPED
+        self._identifier = 0
+        self._home: AssociationId | None = None
+        self._home_id = 0
+        self._home_heard = 0.0
+        self._home_since = float("-inf")
+        self._attempts = 0
+        self._backoff = 0.0
+        self._refusals = 0
+        self._keep_alives = Buckets(KEEP_ALIVES, most=64)
+        self._flood_since: dict[str, float] = {}
+
+    # -- what the daemon asks
+
+    @property
+    def state(self) -> ElementState:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def pe_identifier(self) -> int:
+        """The identifier in use."""
+        return self._config.identifiers[self._identifier]
+
+    @property
+    def home_id(self) -> int:
+        """Server ID of the home registrar, 0 while unknown."""
+        return self._home_id
+
+    @property
+    def registered(self) -> bool:
+        """Whether its registration was granted and nothing has ended it, as far as it knows."""
+        return self._registered
+
+    def serve(self, now: float) -> list[Effect]:
+        """Join the pool, and stay in it."""
+        self._enter(now)
+        if not self._wants:
+            self._wants, self._leaving = True, False
+            self._attempts = self._refusals = 0
+            self._backoff = 0.0
+            self._go_on()
+        return self._leave()
+
+    def leave(self, now: float, reason: str = "") -> list[Effect]:
+        """Leave the pool; :data:`ElementState.DEREGISTERED` says when that is done (RFC 5352 3.2)."""
+        self._enter(now)
+        self._wants = False
+        perhaps = self._registered or self.desk.timers.is_set("T2")
+        for timer in ("T2", "T4", "again"):
+            self.desk.timers.cancel(timer)
+        if perhaps:
+            self._leaving = True
+            self._become(ElementState.DEREGISTERING, reason)
+            self._go_on()
+        elif not self._leaving:
+            self._hunter.stop()
+            self._become(ElementState.DEREGISTERED, reason)
+        return self._leave()
+
+    def set_policy(self, policy: Policy, now: float) -> list[Effect]:
+        """Change weight, priority or load; registers again with it (RFC 5352 6.5.2)."""
+        self._enter(now)
+        if policy != self._policy:
+            self._policy = policy
+            if self._registered and self._wants and self._home is not None:
+                self._register()
+        return self._leave()
+
+    def set_registrars(self, registrars: Iterable[Endpoint], now: float) -> list[Effect]:
+        """Say anew where registrars may be."""
+        self._enter(now)
+        self._hunter.set_registrars(registrars)
+        return self._leave()
+
+    def changed(self, now: float) -> list[Effect]:
+        """Credentials or configuration have changed: what was rejected may be tried again."""
+        self._enter(now)
+        if self._state is ElementState.REJECTED and self._wants:
+            self._refusals = 0
+            self._go_on()
+        return self._leave()
+
+    # -- home
+
+    def _go_on(self) -> None:
+        """Do the next thing: find a home, register there, or leave."""
+        if self._home is None:
+            if self._wants:
+                self._become(ElementState.NO_HOME)
+            self._hunter.hunt()
+        elif self._leaving:
+            self._deregister()
+        elif self._wants:
+            self._register()
+
+    def _found(self, association: Association) -> None:
+        if self._home is not None:  # a registrar took us over while we were looking
+            self.desk.close(association.id, "another registrar is home already")
+            return
+        self._move_to(association.id, 0)
+        self._go_on()
+
+    def _not_found(self, reason: str) -> None:
+        if self._wants:
+            self._become(ElementState.NO_HOME, reason)
+
+    def _move_to(self, association: AssociationId, server_id: int) -> None:
+        self._home, self._home_id = association, server_id
+        self._home_since = self._home_heard = self.desk.now
+        self._await_home()
+
+    def _await_home(self) -> None:
+        if self._timers.silent_home:
+            self.desk.after("silent", self._timers.silent_home, self._home_silent, expiry=True)
+
+    def _home_silent(self) -> None:
+        self._leave_home("it sent no keep-alive")
+
+    def _leave_home(self, reason: str) -> None:
+        """Look for another home; the one that failed is tried last."""
+        avoid = self._drop_home(reason)
+        self.desk.timers.cancel("again")
+        if self._wants:
+            self._become(ElementState.NO_HOME, reason)
+        if self._wants or self._leaving:
+            self._hunter.hunt(avoid=avoid)
+
+    def _drop_home(self, reason: str) -> Endpoint | None:
+        """Have no home any more; returns where it was, if the configuration knows that place."""
+        association = self.desk.associations.get(self._home) if self._home is not None else None
+        self.desk.close(self._home, reason, abort=True)
+        self._home, self._home_id = None, 0
+        for timer in ("silent", "T2", "T3", "T4"):
+            self.desk.timers.cancel(timer)
+        return self._configured(association) if association is not None else None
+
+    def _configured(self, association: Association) -> Endpoint | None:
+        at = set(association.peer_addresses)
+        places = (e for e in self._hunter.registrars if e.port == association.peer_port and at & set(e.addresses))
+        return next(places, None)
+
+    # -- registration
+
+    def _register(self) -> None:
+        assert self._home is not None
+        element = PoolElement(
+            identifier=self.pe_identifier,
+            home=0,
+            life=self._timers.life * (1000 if self._config.dialect.life_in_milliseconds else 1),
+            transport=self._config.transport,
+            policy=self._policy,
+            asap_transport=transport_of(self._config.listening) if self._config.dialect.tcp_profile else None,
+        )
+        if self._state is not ElementState.REGISTERED:
+            self._become(ElementState.REGISTERING)
+        self.desk.timers.cancel("again")
+        self.desk.after("T2", self._timers.t2, self._unanswered, expiry=True)
+        self.desk.send(self._home, asap.Registration(pool_handle=self._config.pool_handle, element=element))
+
+    def _unanswered(self) -> None:
+        """T2: the home does not answer; look for another (RFC 5352 3.1, 7.3)."""
+        self._attempts += 1
+        tries = f"no answer to {self._attempts} registrations"
+        self._leave_home(tries if self._attempts > self._timers.max_attempts else "no answer to a registration")
+
+    def _responded(self, association: Association, response: asap.RegistrationResponse) -> None:
+        expected = response.pe_identifier == self.pe_identifier and self.desk.timers.is_set("T2")
+        if association.id != self._home or not expected or response.pool_handle != self._config.pool_handle:
+            self._ignore(association, "ASAP_REGISTRATION_RESPONSE", "nobody asked")
+            return
+        self.desk.timers.cancel("T2")
+        if response.reject:
+            self._rejected(response.error)
+            return
+        self._attempts = self._refusals = 0
+        self._backoff = 0.0
+        self._registered = True
+        self._become(ElementState.REGISTERED, ", ".join(str(c) for c in response.error))
+        again = self._timers.reregistration(self._timers.life)
+        self.desk.after("T4", again, self._refresh)
+
+    def _refresh(self) -> None:
+        if self._wants:
+            self._go_on()
+
+    def _rejected(self, causes: tuple[ErrorCause, ...]) -> None:
+        """What to do about it (RFC 5352 3.1): never the same again unless something else may have changed."""
+        codes = {cause.code for cause in causes}
+        reason = ", ".join(str(c) for c in causes) or "no reason given"
+        self._registered = False
+        if CauseCode.NON_UNIQUE_PE_IDENTIFIER in codes and self._identifier + 1 < len(self._config.identifiers):
+            self._identifier += 1
+            self._register()
+            return
+        self.desk.timers.cancel("silent")  # who rejects us owes us no keep-alives
+        self._become(ElementState.REJECTED, reason)
+        if CauseCode.SECURITY_REJECTION in codes and self._refusals == 0:
+            self._refusals += 1
+            self._leave_home("it refuses us")
+            return
+        if codes & {CauseCode.LACK_OF_RESOURCES, CauseCode.SECURITY_REJECTION, CauseCode.NON_UNIQUE_PE_IDENTIFIER}:
+            self._identifier = 0  # the condition is outside the message: it may pass
+            self._backoff = min(max(self._backoff * 2, FIRST_BACKOFF), max(self._timers.retran_max, 30.0))
+            self.desk.after("again", self._backoff * self.desk.rng.uniform(0.8, 1.2), self._refresh)
+
+    # -- deregistration
+
+    def _deregister(self) -> None:
+        assert self._home is not None
+        self.desk.after("T3", self._timers.t3, self._not_deregistered, expiry=True)
+        self.desk.send(
+            self._home,
+            asap.Deregistration(pool_handle=self._config.pool_handle, pe_identifier=self.pe_identifier),
+        )
+
+    def _not_deregistered(self) -> None:
+        self._leave_home("no answer to a deregistration")
+
+    def _deregistered(self, association: Association, response: asap.DeregistrationResponse) -> None:
+        ours = response.pool_handle == self._config.pool_handle and response.pe_identifier == self.pe_identifier
+        if association.id != self._home or not ours:
+            self._ignore(association, "ASAP_DEREGISTRATION_RESPONSE", "not from our home, or not for us")
+            return
+        self.desk.timers.cancel("T3")
+        if self._leaving:
+            self._leaving = self._registered = False
+            self._become(ElementState.DEREGISTERED, ", ".join(str(c) for c in response.error))
+        elif not response.error and self._registered:  # the registration has expired there
+            self._registered = False
+            self._go_on()
+
+    # -- keep-alives
+
+    def _keep_alive(self, association: Association, message: asap.EndpointKeepAlive) -> None:
+        """RFC 5352 3.4, within limits."""
+        if message.pool_handle != self._config.pool_handle or message.pe_identifier not in (None, self.pe_identifier):
+            return  # silently (RFC 5352 3.4)
+        if not self._wants:
+            return  # it left: who still asks shall see that it is gone
+        if not self._keep_alives.take(association.principal.name, self.desk.now):
+            self._flooded(association)
+            return
+        self._flood_since.pop(association.principal.name, None)
+        self.desk.send(
+            association.id,
+            asap.EndpointKeepAliveAck(pool_handle=self._config.pool_handle, pe_identifier=self.pe_identifier),
+        )
+        if association.id == self._home:
+            self._home_id, self._home_heard = message.server_id, self.desk.now
+            self._await_home()
+        elif message.home:
+            self._adopt(association, message)
+
+    def _adopt(self, association: Association, message: asap.EndpointKeepAlive) -> None:
+        """H = 1: the sender is home from now on (RFC 5352 3.4), unless homes change too often to be true."""
+        now = self.desk.now
+        quiet = self._home is None or now - self._home_heard > HOME_SILENCE
+        if not quiet and now - self._home_since < HOME_PATIENCE:
+            self._ignore(association, "ASAP_ENDPOINT_KEEP_ALIVE", "the home changes too often")
+            return
+        self._hunter.stop()
+        self.desk.close(self._home, "another registrar is home now")
+        for timer in ("T2", "T4"):
+            self.desk.timers.cancel(timer)
+        self._move_to(association.id, message.server_id)
+        self._registered = True
+        self._become(ElementState.REGISTERED, "taken over")
+        self.desk.after("again", self.desk.rng.uniform(*self._timers.settle), self._refresh)
+
+    def _flooded(self, association: Association) -> None:
+        name, now = association.principal.name, self.desk.now
+        since = self._flood_since.setdefault(name, now)
+        self.desk.emit(
+            Refused(threat="2.14", peer=str(association), what="ASAP_ENDPOINT_KEEP_ALIVE", reason="asks too often")
+        )
+        if now - since > FLOOD_PATIENCE:
+            del self._flood_since[name]
+            if association.id == self._home:
+                self._leave_home("it asks too often")
+            else:
+                self.desk.close(association.id, "it asks too often", abort=True)
+
+    # -- inputs
+
+    def _accepted(self, association: Association) -> None:
+        denial = self._authoriser.may(association.principal, Action.HOME)
+        if denial is not None:
+            self.desk.emit(
+                Refused(threat=denial.threat, peer=str(association), what="ASAP association", reason=denial.reason)
+            )
+            self.desk.close(association.id, denial.reason, abort=True)
+
+    def _received(self, association: Association, octets: bytes) -> None:
+        try:
+            decoded = decode_and_report(octets, Ppid.ASAP, self._config.dialect)
+        except DecodeError as e:
+            self.desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
+            return
+        message = decoded.message
+        if association.id == self._home:
+            self._hunter.confirmed()
+        match message:
+            case asap.EndpointKeepAlive():
+                self._keep_alive(association, message)
+            case asap.RegistrationResponse():
+                self._responded(association, message)
+            case asap.DeregistrationResponse():
+                self._deregistered(association, message)
+            case asap.AsapError():
+                self._ignore(association, "ASAP_ERROR", ", ".join(str(c) for c in message.error))
+                return
+            case _:
+                self._ignore(association, name_of(message), "not for a pool element")
+        if decoded.reports:
+            self.desk.send(association.id, asap.AsapError(error=decoded.reports))
+
+    def _lost(self, association: Association, reason: str) -> None:
+        if association.id != self._home:
+            return
+        if self._state is ElementState.REJECTED:  # it need not hunt to be rejected again
+            self._drop_home(reason)
+        else:
+            self._leave_home(f"the association to it was lost: {reason}")
+
+    def _become(self, state: ElementState, reason: str = "") -> None:
+        if state is self._state and not reason:
+            return
+        self._state = state
+        self.desk.emit(
+            ElementStateChanged(
+                state=state,
+                pool_handle=self._config.pool_handle,
+                pe_identifier=self.pe_identifier,
+                home=self._home_id,
+                reason=reason,
+            )
+        )
+
+    def _ignore(self, association: Association, what: str, reason: str) -> None:
+        self.desk.emit(Ignored(peer=str(association), what=what, reason=reason))

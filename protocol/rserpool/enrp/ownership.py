@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who owns an element: what a registrar believes of its peers' claims (RFC 5353 3.3).
+
+Nothing on the wire carries a time, so "newest" cannot be computed. What decides is whether the element's own
+association is here: an attached element is kept and the claim answered, another one is given up. Of two registrars
+that are both attached, the higher server ID keeps it. Only a home announces, and only a home removes: a thawed or
+hostile registrar must not wipe healthy elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from rserpool.asap.events import Change
+from rserpool.asap.server.desk import RegistrarDesk
+from rserpool.asap.server.liveness import Liveness
+from rserpool.asap.server.membership import Membership
+from rserpool.enrp.peers import Peer
+from rserpool.handlespace import ElementKey
+from rserpool.wire import PoolElement, UpdateAction, enrp
+
+Ignore = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Contest:
+    """A foreign claim to an element that is attached here."""
+
+    claimant: int
+    element: PoolElement
+    answered: bool = False
+
+
+class Ownership:
+    """Judges claims."""
+
+    def __init__(self, desk: RegistrarDesk, membership: Membership, liveness: Liveness) -> None:
+        self._desk = desk
+        self._membership = membership
+        self._liveness = liveness
+        self._contests: dict[ElementKey, _Contest] = {}
+
+    def updated(self, peer: Peer, update: enrp.HandleUpdate, ignore: Ignore) -> None:
+        """An ENRP_HANDLE_UPDATE has come in."""
+        key = (update.pool_handle, update.element.identifier)
+        if update.action is UpdateAction.ADD_PE:
+            self.claimed(peer, update.pool_handle, update.element, ignore)
+            return
+        known = self._desk.space.get(key)
+        if known is None:
+            return
+        if known.home != peer.server_id:
+            ignore(f"removes {key[1]:#010x}, whose home is {known.home:#010x}")
+            return
+        self._membership.drop(key, Change.REMOVED, f"its home {peer.server_id:#010x} removed it", announce=False)
+
+    def claimed(self, peer: Peer, handle: bytes, element: PoolElement, ignore: Ignore) -> None:
+        """A peer says that an element is its own."""
+        key = (handle, element.identifier)
+        if element.home != peer.server_id:
+            ignore(f"announces {element.identifier:#010x} as owned by {element.home:#010x}")
+            return
+        if element.asap_transport is None:
+            ignore(f"announces {element.identifier:#010x} without an ASAP transport")
+            return
+        before = self._desk.space.get(key)
+        if before is None and len(self._desk.space) >= self._desk.config.limits.elements:
+            ignore("announces more elements than this registrar holds")
+            return
+        attached = before is not None and before.home == self._desk.server_id and self._liveness.is_attached(key)
+        if attached and self._keep(key, peer, element):
+            return
+        self.learned(handle, element, f"by {peer.server_id:#010x}", ignore)
+
+    def learned(self, handle: bytes, element: PoolElement, reason: str, ignore: Ignore) -> None:
+        """Take over what another registrar knows."""
+        self._contests.pop((handle, element.identifier), None)
+        if not self._membership.learn(handle, element, reason):
+            ignore(f"announces {element.identifier:#010x}, which does not fit its pool")
+
+    def _keep(self, key: ElementKey, peer: Peer, element: PoolElement) -> bool:
+        """Whether an attached element stays ours against this claim; it is answered a little later, if it still is."""
+        contest = self._contests.get(key)
+        if contest is not None and contest.answered and self._yields_to(peer.server_id):
+            return False
+        answered = contest.answered if contest else False
+        self._contests[key] = _Contest(peer.server_id, element, answered)
+        timer = ("contest", key)
+        if not self._desk.timers.is_set(timer):
+            self._desk.after(timer, self._desk.config.timers.reclaim, partial(self._answer, key))
+        return True
+
+    def _yields_to(self, claimant: int) -> bool:
+        higher = claimant > self._desk.server_id
+        return not higher if self._desk.config.takeover_by_lowest else higher
+
+    def _answer(self, key: ElementKey) -> None:
+        contest = self._contests.get(key)
+        element = self._desk.space.get(key)
+        if contest is None or element is None or element.home != self._desk.server_id:
+            self._contests.pop(key, None)
+            return
+        if not self._liveness.is_attached(key):
+            self.learned(key[0], contest.element, f"by {contest.claimant:#010x}", lambda _: None)
+            return
+        contest.answered = True
+        self._membership.announce(UpdateAction.ADD_PE, key[0], element)
+        self._desk.after(("uncontested", key), 10 * self._desk.config.timers.reclaim, partial(self._settle, key))
+
+    def _settle(self, key: ElementKey) -> None:
+        self._contests.pop(key, None)
+
+    def reannounce(self) -> None:
+        """Tell everybody of all elements that are attached here: somebody has said they are his."""
+        for key in self._desk.space.owned_by(self._desk.server_id):
+            element = self._desk.space.get(key)
+            if element is not None and self._liveness.is_attached(key):
+                self._membership.announce(UpdateAction.ADD_PE, key[0], element)

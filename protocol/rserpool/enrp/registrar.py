@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registrar: an ENRP server with its ASAP side, as one machine (RFC 5352, RFC 5353)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from random import Random
+from typing import Any
+
+from rserpool.asap.authorisation import Authoriser
+from rserpool.asap.effects import Association, Effect, Endpoint, transport_of
+from rserpool.asap.events import Malformed
+from rserpool.asap.machine import MachineBase
+from rserpool.asap.server.desk import RegistrarConfig, RegistrarDesk
+from rserpool.asap.server.front import AsapFront
+from rserpool.enrp.ownership import Ignore, Ownership
+from rserpool.enrp.peers import Peer, Peers
+from rserpool.enrp.resync import Resync
+from rserpool.enrp.startup import Startup
+from rserpool.enrp.tables import Tables
+from rserpool.enrp.takeover import Takeovers
+from rserpool.handlespace import dump
+from rserpool.wire import (
+    AsapTransport,
+    DecodeError,
+    EnrpType,
+    PoolElement,
+    Ppid,
+    ServerInformation,
+    UpdateAction,
+    decode_and_report,
+    enrp,
+)
+
+
+class Registrar(MachineBase):
+    """A registrar among registrars.
+
+    Args:
+        config: what it is told at its start.
+        authoriser: who may do what.
+        rng: all its randomness.
+    """
+
+    def __init__(self, config: RegistrarConfig, authoriser: Authoriser, rng: Random) -> None:
+        desk = RegistrarDesk(config, authoriser, rng)
+        super().__init__(desk)
+        self._desk = desk
+        self._front = AsapFront(desk)
+        membership, liveness = self._front.membership, self._front.liveness
+        self._peers = Peers(desk)
+        self._ownership = Ownership(desk, membership, liveness)
+        self._tables = Tables(desk)
+        self._resync = Resync(desk, self._peers, membership, self._ownership)
+        self._takeovers = Takeovers(desk, self._peers, membership, liveness, self._ownership)
+        self._startup = Startup(desk, self._peers, self._resync)
+        membership.announce = self._announce
+        self._peers.on_connected = self._met
+        self._peers.on_dead = self._dead
+        self._peers.on_alive = self._takeovers.alive
+        self._peers.on_removed = self._removed
+        self._startup.on_serving = self._audit_all
+        desk.kicked = self._lost
+        self._isolated = True
+
+    # -- what the daemon asks
+
+    @property
+    def serving(self) -> bool:
+        """Whether elements and users may be let in."""
+        return self._startup.serving
+
+    @property
+    def server_id(self) -> int:
+        """Its own server ID."""
+        return self._desk.server_id
+
+    def start(self, now: float) -> list[Effect]:
+        """Begin; must be the first input."""
+        self._enter(now)
+        self._startup.begin()
+        self._peers.look_for(self._desk.config.peers)
+        self._heartbeat()
+        return self._leave()
+
+    def look_for(self, endpoints: Iterable[Endpoint], now: float) -> list[Effect]:
+        """Say anew where the registrars of the scope should be, as DNS or the configuration has it now."""
+        self._enter(now)
+        self._peers.look_for(endpoints)
+        return self._leave()
+
+    def counts(self) -> dict[str, int]:
+        """What there is, for metrics: pools, elements, own elements, attached ones, peers by state."""
+        own, attached = self._front.liveness.counts()
+        counts = {
+            "pools": len(self._desk.space.pools),
+            "elements": len(self._desk.space),
+            "own": own,
+            "attached": attached,
+        }
+        for peer in self._peers:
+            name = f"peers {peer.state.value}"
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def dump(self) -> dict[str, Any]:
+        """The canonical dump of its handlespace, with its ID and how it stands to its peers.
+
+        ``handlespace`` is equal for two registrars exactly if they hold the same.
+        """
+        peers = [
+            {
+                "server_id": f"{peer.server_id:#010x}",
+                "identity": peer.name,
+                "state": peer.state.value,
+                "endpoints": [str(e) for e in peer.endpoints],
+                "connected": peer.line is not None,
+            }
+            for peer in sorted(self._peers, key=lambda p: p.server_id)
+        ]
+        own = {
+            "server_id": f"{self._desk.server_id:#010x}",
+            "phase": self._startup.phase.value,
+            "endpoints": [str(e) for e in self._desk.config.enrp],
+        }
+        return own | {"handlespace": dump(self._desk.space), "peers": peers}
+
+    # -- inputs
+
+    def _accepted(self, association: Association) -> None:
+        if association.service is Ppid.ENRP:
+            self._peers.accepted(association)
+        elif not self.serving:
+            self._desk.close(association.id, "not serving yet", abort=True)
+
+    def _received(self, association: Association, octets: bytes) -> None:
+        if association.service is Ppid.ASAP:
+            self._front.received(association, octets)
+        else:
+            self._enrp_received(association, octets)
+
+    def _lost(self, association: Association, _reason: str) -> None:
+        if association.service is Ppid.ASAP:
+            self._front.lost(association)
+        else:
+            self._tables.lost(association.id)
+            self._peers.lost(association)
+
+    def _lagged(self, by: float) -> None:
+        self._peers.lagged(by)
+
+    def _enrp_received(self, association: Association, octets: bytes) -> None:
+        try:
+            decoded = decode_and_report(octets, Ppid.ENRP, self._desk.dialect)
+        except DecodeError as e:
+            self._desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
+            report = e.causes if e.message_type != EnrpType.ERROR else ()
+            answer = enrp.EnrpError(sender=self._desk.server_id, error=report) if report else None
+            self._desk.refuse(association.id, answer)
+            return
+        message = decoded.message
+        peer = self._peers.sender_of(association, message)
+        if peer is None:
+            self._desk.refuse(association.id, None)
+            return
+        ignore: Ignore = partial(self._desk.ignored, association, message.LAYOUT.name)
+        self._dispatch(association, peer, message, ignore)
+        if decoded.reports and not isinstance(message, enrp.EnrpError):
+            error = enrp.EnrpError(sender=self._desk.server_id, receiver=peer.server_id, error=decoded.reports)
+            self._desk.refuse(association.id, error)
+
+    def _dispatch(self, association: Association, peer: Peer, message: object, ignore: Ignore) -> None:
+        match message:
+            case enrp.Presence():
+                self._presence(association, peer, message)
+            case enrp.HandleUpdate():
+                self._ownership.updated(peer, message, ignore)
+            case enrp.HandleTableRequest() if self.serving:
+                self._tables.requested(association, message)
+            case enrp.HandleTableRequest():
+                self._tables.reject(association, message)
+            case enrp.HandleTableResponse():
+                self._resync.responded(peer, message, ignore)
+            case enrp.ListRequest():
+                self._list(association, message)
+            case enrp.ListResponse():
+                self._startup.listed(peer, message, ignore)
+            case enrp.EnrpError():
+                ignore(", ".join(str(cause) for cause in message.error))
+            case _:
+                self._takeovers.received(peer, message, ignore)
+
+    def _presence(self, association: Association, peer: Peer, message: enrp.Presence) -> None:
+        if message.server is not None:
+            self._peers.introduced(peer, association, message.server)
+        if message.reply_required:
+            self._desk.send(association.id, self._peers.presence(peer.server_id))
+        if message.checksum is not None and self.serving:
+            self._resync.compare(peer, message.checksum)
+
+    def _list(self, association: Association, message: enrp.ListRequest) -> None:
+        response = enrp.ListResponse(sender=self._desk.server_id, receiver=message.sender, reject=not self.serving)
+        if self.serving:
+            known = [
+                ServerInformation(server_id=p.server_id, transports=_transports(p.endpoints))
+                for p in self._peers
+                if p.endpoints and p.server_id != message.sender
+            ]
+            servers = (self._desk.config.server_information, *known)
+            response = enrp.ListResponse(sender=self._desk.server_id, receiver=message.sender, servers=servers)
+        self._desk.send(association.id, response)
+
+    # -- what the parts tell each other
+
+    def _announce(self, action: UpdateAction, handle: bytes, element: PoolElement) -> None:
+        self._peers.tell_all(
+            enrp.HandleUpdate(sender=self._desk.server_id, action=action, pool_handle=handle, element=element)
+        )
+
+    def _met(self, peer: Peer) -> None:
+        if not self.serving:
+            self._startup.met(peer)
+            return
+        if self._isolated:  # what others registered meanwhile is not known here yet
+            self._isolated = False
+            self._front.resolutions.settling = True
+        self._resync.start(peer, self._resynchronised)
+        self._resynchronised()
+
+    def _resynchronised(self, _complete: bool = True) -> None:
+        if not self._resync.busy:
+            self._front.resolutions.settled()
+
+    def _audit_all(self) -> None:
+        """Begin to serve: what peers own may have changed while the mentor's table was read."""
+        self._isolated = not self._peers.alive()
+        for peer in self._peers.alive():
+            self._resync.start(peer)
+
+    def _dead(self, peer: Peer, reason: str) -> None:
+        self._resync.abort(peer.server_id)
+        if self.serving:
+            self._takeovers.dead(peer, reason)
+        else:  # what it owned is taken over by those who serve, or by us as orphans later
+            self._peers.remove(peer, reason)
+
+    def _removed(self, peer: Peer) -> None:
+        self._resync.abort(peer.server_id)
+        self._startup.gone(peer)
+        self._isolated = self._isolated or not self._peers.alive()
+
+    def _heartbeat(self) -> None:
+        self._peers.heartbeat()
+        if self.serving:
+            self._takeovers.look_for_orphans()
+        self._desk.after("heartbeat", self._desk.config.timers.heartbeat, self._heartbeat)
+
+
+def _transports(endpoints: tuple[Endpoint, ...]) -> tuple[AsapTransport, ...]:
+    return tuple(transport_of(e) for e in endpoints)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Auditing peers and reading their tables (RFC 5353 3.6, and 3.2.3 from the asking side).
+
+A checksum that differs twice in a row, or a new connection, starts a re-synchronisation: all elements of that peer
+are marked, its table takes the marks off, and what is still marked after the last part is gone, silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from rserpool.asap.events import Change
+from rserpool.asap.limits import Buckets, Rate
+from rserpool.asap.server.desk import RegistrarDesk
+from rserpool.asap.server.membership import Membership, Transition
+from rserpool.enrp.ownership import Ignore, Ownership
+from rserpool.enrp.peers import Peer, Peers
+from rserpool.handlespace import ElementKey
+from rserpool.wire import enrp
+
+RATE: Final = Rate(0.5, 3)
+"""Re-synchronisations with one peer: a lying one must not keep us busy."""
+MISMATCHES: Final = 2
+"""Presences in a row that differ before a re-synchronisation starts: updates may be on their way."""
+MOST_PARTS: Final = 10_000
+
+Finished = Callable[[bool], None]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A table that is being read.
+
+    Attributes:
+        whole: the whole handlespace is read (a mentor's), not only what the peer owns.
+        marked: elements of the peer it has not named yet.
+    """
+
+    peer: int
+    whole: bool
+    finished: Finished
+    marked: set[ElementKey] = field(default_factory=set)
+    parts: int = 0
+
+
+class Resync:
+    """Reads tables."""
+
+    def __init__(self, desk: RegistrarDesk, peers: Peers, membership: Membership, ownership: Ownership) -> None:
+        self._desk = desk
+        self._peers = peers
+        self._membership = membership
+        self._ownership = ownership
+        self._rate = Buckets(RATE)
+        self._reading: dict[int, _Reading] = {}
+        membership.observers.append(self._observe)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any table is being read."""
+        return bool(self._reading)
+
+    def compare(self, peer: Peer, checksum: int) -> None:
+        """A presence has told the peer's checksum."""
+        if checksum == self._desk.space.checksum(peer.server_id):
+            peer.mismatches = 0
+            return
+        peer.mismatches += 1
+        if peer.mismatches >= MISMATCHES:
+            self.start(peer)
+
+    def start(self, peer: Peer, finished: Finished = lambda _: None) -> None:
+        """Re-synchronise with what a peer owns, unless that is being done or was done too often."""
+        if peer.server_id in self._reading or peer.line is None:
+            return
+        if not self._rate.take(peer.server_id, self._desk.now):
+            return
+        peer.mismatches = 0
+        reading = self._reading[peer.server_id] = _Reading(peer.server_id, whole=False, finished=finished)
+        reading.marked = set(self._desk.space.owned_by(peer.server_id))
+        self._request(reading, peer)
+
+    def download(self, peer: Peer, finished: Finished) -> None:
+        """Read the whole handlespace of a mentor."""
+        reading = self._reading[peer.server_id] = _Reading(peer.server_id, whole=True, finished=finished)
+        self._request(reading, peer)
+
+    def abort(self, server_id: int) -> None:
+        """A peer is gone, or takes too long."""
+        reading = self._reading.pop(server_id, None)
+        if reading is not None:
+            self._desk.timers.cancel(("reading", server_id))
+            reading.finished(False)
+
+    def _request(self, reading: _Reading, peer: Peer) -> None:
+        self._peers.tell(
+            peer,
+            enrp.HandleTableRequest(
+                sender=self._desk.server_id, receiver=peer.server_id, own_children_only=not reading.whole
+            ),
+        )
+        timer, delay = ("reading", peer.server_id), self._desk.config.timers.no_response
+        self._desk.after(timer, delay, partial(self.abort, peer.server_id), expiry=True)
+
+    def responded(self, peer: Peer, response: enrp.HandleTableResponse, ignore: Ignore) -> None:
+        """A part has come in."""
+        reading = self._reading.get(peer.server_id)
+        if reading is None:
+            ignore("nobody asked")
+            return
+        reading.parts += 1
+        if response.reject or reading.parts > MOST_PARTS:
+            self.abort(peer.server_id)
+            return
+        for entry in response.pools:
+            for element in entry.elements:
+                reading.marked.discard((entry.pool_handle, element.identifier))
+                if not reading.whole or element.home == peer.server_id:
+                    self._ownership.claimed(peer, entry.pool_handle, element, ignore)
+                elif element.home == self._desk.server_id:
+                    ignore(f"lists {element.identifier:#010x} as ours, which it cannot be")
+                elif element.asap_transport is not None and self._is_new(entry.pool_handle, element.identifier):
+                    self._ownership.learned(entry.pool_handle, element, f"by the mentor {peer.server_id:#010x}", ignore)
+        if response.more:
+            self._request(reading, peer)
+            return
+        self._finish(reading)
+
+    def _is_new(self, handle: bytes, identifier: int) -> bool:
+        """A mentor's word of a third registrar's element counts only where nothing newer has been heard."""
+        limit = self._desk.config.limits.elements
+        return self._desk.space.get((handle, identifier)) is None and len(self._desk.space) < limit
+
+    def _finish(self, reading: _Reading) -> None:
+        del self._reading[reading.peer]
+        self._desk.timers.cancel(("reading", reading.peer))
+        for key in sorted(reading.marked):
+            element = self._desk.space.get(key)
+            if element is not None and element.home == reading.peer:
+                reason = f"its home {reading.peer:#010x} does not list it"
+                self._membership.drop(key, Change.REMOVED, reason, announce=False)
+        reading.finished(True)
+
+    def _observe(self, transition: Transition) -> None:
+        """What is announced while a table is being read is not gone."""
+        if transition.after is not None:
+            reading = self._reading.get(transition.after.home)
+            if reading is not None:
+                reading.marked.discard(transition.key)
