@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded authority: a pool's CA whose key is in this process (ECDSA P-256).
+
+Times are given a tolerance to the past, so that a pod whose clock is a little behind accepts a fresh certificate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rserpool.asap.authorisation import Role
+from rserpool.authority.requests import names_of_request, subject_alternative_names
+from rserpool.identity import LeafIdentity
+
+SKEW: Final = timedelta(minutes=5)
+"""How far a clock may be behind."""
+
+
+class SigningError(ValueError):
+    """A request that is not signed; the text says what is wrong with it, and is meant for its sender."""
+
+
+class Authority(Protocol):
+    """Signs leaves. Who may have which identity has been decided before."""
+
+    def sign(self, identity: LeafIdentity, request: bytes, now: datetime, dns_names: Sequence[str] = ()) -> bytes:
+        """Sign a leaf.
+
+        Args:
+            identity: whom the certificate is for.
+            request: PKCS #10, PEM, carrying exactly the names of that identity.
+            now: the time, UTC.
+            dns_names: host names of a registrar.
+
+        Returns:
+            The certificate chain, PEM, leaf first, without the root.
+
+        Raises:
+            SigningError: the request is not one for that identity.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedAuthority:
+    """A CA with its key in memory.
+
+    Attributes:
+        certificate: self-signed.
+        leaf_life: how long the leaves it signs are valid.
+    """
+
+    certificate: x509.Certificate
+    leaf_life: timedelta
+    _key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def create(cls, name: str, now: datetime, *, life: timedelta, leaf_life: timedelta) -> EmbeddedAuthority:
+        """Make a new CA.
+
+        Args:
+            name: its common name, 64 characters at most.
+            now: the time, UTC.
+            life: how long the CA is valid.
+            leaf_life: how long its leaves are.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(_serial())
+            .not_valid_before(now - SKEW)
+            .not_valid_after(now + life)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        )
+        return cls(builder.sign(key, hashes.SHA256()), leaf_life, key)
+
+    @property
+    def bundle(self) -> bytes:
+        """What must be trusted: the CA's own certificate, PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def sign(self, identity: LeafIdentity, request: bytes, now: datetime, dns_names: Sequence[str] = ()) -> bytes:
+        """Sign a leaf, as :class:`Authority` has it."""
+        if dns_names and identity.role is not Role.REGISTRAR:
+            raise SigningError(f"a certificate of role {identity.role.value} names no hosts")
+        names = subject_alternative_names(identity, dns_names)
+        key = _verified_key(request, names)
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        if identity.role is not Role.USER:
+            purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self.certificate.subject)
+            .public_key(key)
+            .serial_number(_serial())
+            .not_valid_before(max(now - SKEW, self.certificate.not_valid_before_utc))
+            .not_valid_after(min(now + self.leaf_life, self.certificate.not_valid_after_utc))
+            .add_extension(names, critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _verified_key(pem: bytes, names: x509.SubjectAlternativeName) -> ec.EllipticCurvePublicKey:
+    """The key of a request that is what it should be: sound, for exactly these names, of a kind we use."""
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        asked = names_of_request(request)
+        sound = request.is_signature_valid
+        key = request.public_key()
+    except Exception as e:  # noqa: BLE001 - whatever a parser has to say to octets of a stranger
+        raise SigningError(f"not a certificate request that can be read: {type(e).__name__}") from None
+    if not sound:
+        raise SigningError("the request is not signed by its own key")
+    if asked != names.public_bytes():
+        raise SigningError(f"the request asks for other names than {', '.join(str(n.value) for n in names)}")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
+        raise SigningError("the request's key is not an elliptic curve key of P-256 or P-384")
+    return key
+
+
+def _serial() -> int:
+    """159 random bits: unpredictable, positive, of at most 20 octets (RFC 5280 4.1.2.2)."""
+    return int.from_bytes(os.urandom(20)) >> 1 | 1
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

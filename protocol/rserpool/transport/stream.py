@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One TCP connection, plain or with TLS, as a stream of octets: with deadlines and bounded buffers.
+
+What stands on it (RSerPool messages, HTTP) sees plain text only, and nothing before the handshake is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, cast
+
+from rserpool.transport.tls import NotTlsError, TlsEngine, TlsError
+
+WRITE_LIMIT: Final = 1024 * 1024
+"""Octets a peer may leave unread before it is left."""
+KEEPALIVE_IDLE: Final = 60
+"""Seconds of silence after which the kernel asks a peer whether it is there."""
+
+
+class Cause(Enum):
+    """Why a connection has ended."""
+
+    CLOSED = "closed"
+    """By the peer, or by the network between."""
+    HANDSHAKE = "handshake"
+    """The handshake failed, or was not done in time."""
+    NOT_TLS = "not tls"
+    TAMPERED = "tampered"
+    """TLS found a record that its sender had not sealed (threats 2.8, 2.10)."""
+    SILENT = "silent"
+    UNREAD = "unread"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection has ended; ``reason`` is one line for the log."""
+
+    cause: Cause
+    reason: str
+
+
+class ByteStream(asyncio.Protocol):
+    """A connection; the owner sets the callbacks before it is used.
+
+    Args:
+        engine: TLS, or ``None`` for a plain connection.
+        handshake: seconds until the handshake must be done.
+        idle: seconds of silence after which the connection ends; 0 for never.
+        user_timeout: seconds for which sent data may stay unacknowledged; 0 for the kernel's default.
+
+    Attributes:
+        on_connected: called once, when there is a connection that has not proved anything.
+        on_ready: called once, when plain text can be exchanged.
+        on_bytes: called with each piece of plain text.
+        on_end: called once, unless the owner ended it.
+    """
+
+    def __init__(self, engine: TlsEngine | None, *, handshake: float, idle: float = 0, user_timeout: float = 0) -> None:
+        self._engine = engine
+        self._handshake = handshake
+        self._idle = idle
+        self._user_timeout = user_timeout
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._active_at = 0.0
+        self._ended = False
+        self.ready = False
+        self.peer: tuple[str, int] = ("", 0)
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_bytes: Callable[[bytes], None] = lambda _: None
+        self.on_end: Callable[[Ending], None] = lambda _: None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended."""
+        return self._ended
+
+    @property
+    def engine(self) -> TlsEngine | None:
+        """The TLS engine, if the connection is secure."""
+        return self._engine
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there; the handshake begins."""
+        self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.peer = (str(name[0]), int(name[1]))
+            self._set_options()
+        loop = asyncio.get_running_loop()
+        self._active_at = loop.time()
+        self.on_connected()
+        if self._ended:
+            return
+        if self._engine is None:
+            self._become_ready()
+            return
+        self._timer = loop.call_later(self._handshake, self._too_late)
+        self._engine.start()
+        self._flush()
+
+    def _set_options(self) -> None:
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        if sock is None:
+            return
+        with contextlib.suppress(OSError):  # not every system has them all, and none of them is needed to work
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+            if self._user_timeout:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._user_timeout * 1000))
+
+    def data_received(self, data: bytes) -> None:
+        """Octets have come in."""
+        if self._ended:
+            return
+        self._active_at = asyncio.get_running_loop().time()
+        if self._engine is None:
+            self.on_bytes(data)
+            return
+        try:
+            said = self._engine.feed(data)
+        except TlsError as e:
+            self._flush()  # the alert that tells the peer why
+            cause = Cause.NOT_TLS if isinstance(e, NotTlsError) else Cause.HANDSHAKE
+            self._end(Cause.TAMPERED if self.ready else cause, str(e))
+            return
+        self._flush()
+        if self._engine.established and not self.ready:
+            self._become_ready()
+        for piece in said:
+            if not self.is_over:
+                self.on_bytes(piece)
+        if self._engine.closed_by_peer:
+            self._end(Cause.CLOSED, "closed by the peer")
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; half-open connections are not kept."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._end(Cause.CLOSED, "closed by the peer" if exc is None else describe(exc))
+
+    # -- the owner's side
+
+    def write(self, data: bytes) -> None:
+        """Queue plain text; a peer that leaves too much unread is left."""
+        if self._ended or self._transport is None:
+            return
+        if self._engine is None:
+            self._transport.write(data)
+        else:
+            try:
+                self._engine.write(data)
+            except TlsError as e:
+                self._end(Cause.CLOSED, str(e))
+                return
+            self._flush()
+        if self._transport.get_write_buffer_size() > WRITE_LIMIT:
+            self._end(Cause.UNREAD, "it does not read what it is sent", abort=True)
+
+    def close(self) -> None:
+        """End the connection after what is queued."""
+        if not self._ended:
+            self._stop()
+            if self._engine is not None:
+                self._engine.close()
+                self._flush()
+            if self._transport is not None:
+                self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if not self._ended:
+            self._stop()
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _become_ready(self) -> None:
+        self.ready = True
+        self._stop_timer()
+        if self._idle:
+            self._timer = asyncio.get_running_loop().call_later(self._idle, self._check_idle)
+        self.on_ready()
+
+    def _check_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._active_at + self._idle - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._check_idle)
+        else:
+            self._end(Cause.SILENT, f"it was silent for {self._idle:g} s")
+
+    def _too_late(self) -> None:
+        self._end(Cause.HANDSHAKE, f"no handshake within {self._handshake:g} s", abort=True)
+
+    def _flush(self) -> None:
+        assert self._engine is not None
+        octets = self._engine.outgoing()
+        if octets and self._transport is not None:
+            self._transport.write(octets)
+
+    def _end(self, cause: Cause, reason: str, *, abort: bool = False) -> None:
+        if self._ended:
+            return
+        self._stop()
+        if self._transport is not None:
+            if abort:
+                self._transport.abort()
+            else:
+                self._transport.close()
+        self.on_end(Ending(cause, reason))
+
+    def _stop(self) -> None:
+        self._ended = True
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def describe(error: Exception) -> str:
+    """An operating system's error in one line, without numbers nobody knows by heart."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ASAP and ENRP over TCP, plain or with TLS: the product's documented TCP profile, and RFC 5352 for pool users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from rserpool.asap.authorisation import Principal, Role
+from rserpool.asap.effects import Endpoint, TransportKind
+from rserpool.identity import IdentityError
+from rserpool.identity.decisions import unverified
+from rserpool.transport.base import ConnectError, Link, LinkHandler, Network, Opened
+from rserpool.transport.half_open import MOST, HalfOpen
+from rserpool.transport.security import Security
+from rserpool.transport.stream import ByteStream, Cause, Ending, describe
+from rserpool.transport.tls import TlsEngine
+from rserpool.wire import Address, DecodeError, Framer, Ppid, canonical_address
+
+BACKLOG: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpLimits:
+    """Deadlines and bounds.
+
+    Attributes:
+        handshake: seconds until a connection that somebody opened to us must have authenticated.
+        idle: seconds of silence after which an association ends.
+        user_timeout: seconds for which sent data may stay unacknowledged; 0 for the kernel's default.
+        half_open: connections that have not authenticated yet.
+        anonymous_per_source: associations without a certificate from one address.
+    """
+
+    handshake: float = 5.0
+    idle: float = 300.0
+    user_timeout: float = 0.0
+    half_open: int = MOST
+    anonymous_per_source: int = 256
+
+
+class TcpLink(Link):
+    """An association over one TCP connection whose handshake is done."""
+
+    kind = TransportKind.TCP
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        service: Ppid,
+        principal: Principal,
+        handler: LinkHandler,
+        gone: Callable[[TcpLink], None],
+        *,
+        outbound: bool,
+    ) -> None:
+        self.service = service
+        self.outbound = outbound
+        self.principal = principal
+        self.peer_addresses = (canonical_address(ip_address(stream.peer[0])),)
+        self.peer_port = stream.peer[1]
+        self._stream = stream
+        self._handler = handler
+        self._gone = gone
+        self._framer = Framer()
+        stream.on_bytes = self._received
+        stream.on_end = self._ended
+
+    def __str__(self) -> str:
+        return f"{self.principal} at {where(self._stream)}"
+
+    def send(self, octets: bytes) -> None:
+        """Queue one message."""
+        self._stream.write(octets)
+
+    def close(self, reason: str) -> None:
+        """End the association after what is queued."""
+        del reason
+        self._stream.close()
+        self._gone(self)
+
+    def abort(self, reason: str) -> None:
+        """End the association at once."""
+        del reason
+        self._stream.abort()
+        self._gone(self)
+
+    def _received(self, data: bytes) -> None:
+        try:
+            messages = self._framer.feed(data)
+        except DecodeError as e:
+            self.abort(str(e))
+            self._handler.refused("2.10", str(self), "message", str(e))
+            self._handler.down(self, str(e))
+            return
+        for message in messages:
+            self._handler.message(self, message)
+
+    def _ended(self, ending: Ending) -> None:
+        self._gone(self)
+        if ending.cause is Cause.TAMPERED:
+            self._handler.refused("2.10", str(self), "TLS record", ending.reason)
+        self._handler.down(self, ending.reason)
+
+
+class TcpNetwork(Network):
+    """TCP from and to one local address.
+
+    Args:
+        address: where it listens and dials from; ``None`` for any.
+        security: credentials, or ``None`` for a scope without security.
+        limits: deadlines and bounds.
+    """
+
+    def __init__(self, address: Address | None, security: Security | None, limits: TcpLimits) -> None:
+        self._address = address
+        self._security = security
+        self._limits = limits
+        self._servers: list[asyncio.Server] = []
+        self._links: set[TcpLink] = set()
+        self._half_open = HalfOpen(limits.half_open)
+        self._anonymous: Counter[str] = Counter()
+
+    @property
+    def half_open(self) -> int:
+        """Connections that have not authenticated yet."""
+        return len(self._half_open)
+
+    @property
+    def associations(self) -> int:
+        """Associations that are up."""
+        return len(self._links)
+
+    async def connect(
+        self, service: Ppid, endpoint: Endpoint, deadline: float, handler: LinkHandler, opened: Opened
+    ) -> None:
+        """Open an association over TCP, TLS included."""
+        loop = asyncio.get_running_loop()
+        context = self._security.client_context if self._security else None
+        stream = self._stream(TlsEngine(context, server=False) if context else None, deadline + 1)
+        done: asyncio.Future[None] = loop.create_future()
+
+        def failed(ending: Ending) -> None:
+            if not done.done():
+                done.set_exception(ConnectError(ending.reason))
+            self._report(stream, service, handler, ending, inbound=False)
+
+        def ready() -> None:
+            if done.done():  # too late: nobody waits any more
+                stream.abort()
+                return
+            try:
+                principal = self._principal(stream)
+            except IdentityError as e:
+                stream.abort()
+                failed(Ending(Cause.HANDSHAKE, str(e)))
+                return
+            done.set_result(None)
+            opened(self._link(stream, service, principal, handler, outbound=True))
+
+        stream.on_ready, stream.on_end = ready, failed
+        local = (str(self._address), 0) if self._address is not None else None
+        try:
+            async with asyncio.timeout(deadline):
+                host = str(endpoint.addresses[0])
+                await loop.create_connection(lambda: stream, host, endpoint.port, local_addr=local)
+                await done
+        except TimeoutError:
+            stream.abort()
+            raise ConnectError(f"no answer within {deadline:g} s") from None
+        except asyncio.CancelledError:
+            if not done.done() or done.cancelled():
+                stream.abort()
+            raise
+        except OSError as e:
+            raise ConnectError(describe(e)) from None
+
+    async def listen(self, service: Ppid, port: int, handler: LinkHandler) -> int:
+        """Accept associations over TCP."""
+        host = str(self._address) if self._address is not None else None
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: self._arrival(service, handler), host, port, backlog=BACKLOG)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    def _arrival(self, service: Ppid, handler: LinkHandler) -> ByteStream:
+        """Somebody has connected: half open until it has authenticated."""
+        engine = TlsEngine(self._security.server_context(service), server=True) if self._security else None
+        stream = self._stream(engine, self._limits.handshake)
+
+        def turned_away(ending: Ending) -> None:
+            self._half_open.remove(stream, stream.peer[0])
+            self._report(stream, service, handler, ending, inbound=True)
+
+        def crowded_out(reason: str) -> None:
+            stream.abort()
+            turned_away(Ending(Cause.HANDSHAKE, reason))
+
+        stream.on_connected = lambda: self._half_open.add(stream, stream.peer[0], crowded_out)
+        stream.on_ready = lambda: self._arrived(stream, service, handler)
+        stream.on_end = turned_away
+        return stream
+
+    def _arrived(self, stream: ByteStream, service: Ppid, handler: LinkHandler) -> None:
+        self._half_open.remove(stream, stream.peer[0])
+        try:
+            principal = self._principal(stream)
+            self._admit(principal, stream.peer[0])
+        except IdentityError as e:
+            stream.close()
+            self._report(stream, service, handler, Ending(Cause.HANDSHAKE, str(e)), inbound=True)
+            return
+        handler.up(self._link(stream, service, principal, handler, outbound=False))
+
+    def _admit(self, principal: Principal, source: str) -> None:
+        if principal.role is not Role.ANONYMOUS:
+            return
+        most = self._limits.anonymous_per_source
+        if self._anonymous[source] >= most:
+            raise IdentityError(f"there are {most} associations without a certificate from its address")
+        self._anonymous[source] += 1
+
+    def _principal(self, stream: ByteStream) -> Principal:
+        if self._security is None:
+            return unverified(where(stream))
+        assert stream.engine is not None
+        return self._security.principal(stream.engine.peer_certificate, stream.peer[0])
+
+    def _stream(self, engine: TlsEngine | None, handshake: float) -> ByteStream:
+        limits = self._limits
+        return ByteStream(engine, handshake=handshake, idle=limits.idle, user_timeout=limits.user_timeout)
+
+    def _link(
+        self, stream: ByteStream, service: Ppid, principal: Principal, handler: LinkHandler, *, outbound: bool
+    ) -> TcpLink:
+        link = TcpLink(stream, service, principal, handler, self._forget, outbound=outbound)
+        self._links.add(link)
+        return link
+
+    def _report(
+        self, stream: ByteStream, service: Ppid, handler: LinkHandler, ending: Ending, *, inbound: bool
+    ) -> None:
+        """A handshake that came to nothing is a refusal; a connection that was merely lost is not."""
+        if self._security is None or ending.cause not in (Cause.HANDSHAKE, Cause.NOT_TLS):
+            return
+        threat = self._security.threat_of_handshake(service, inbound=inbound)
+        if ending.cause is Cause.NOT_TLS:
+            threat = "2.15"
+        handler.refused(threat, where(stream), "handshake", ending.reason)
+
+    def _forget(self, link: TcpLink) -> None:
+        if link not in self._links:
+            return
+        self._links.discard(link)
+        if not link.outbound and link.principal.role is Role.ANONYMOUS:
+            source = str(link.peer_addresses[0])
+            self._anonymous[source] -= 1
+            if not self._anonymous[source]:
+                del self._anonymous[source]
+
+    async def close(self) -> None:
+        """Stop listening, and end all associations."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for link in list(self._links):
+            link.abort("the process ends")
+
+
+def where(stream: ByteStream) -> str:
+    """A connection's far end, for the log."""
+    host, port = stream.peer
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
