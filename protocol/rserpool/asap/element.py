@@ -14,30 +14,23 @@ from typing import Final
 
 from rserpool.asap.authorisation import Action, Authoriser
 from rserpool.asap.effects import Association, AssociationId, Effect, Endpoint, transport_of
-from rserpool.asap.events import ElementState, ElementStateChanged, Ignored, Malformed, Refused
+from rserpool.asap.endpoint import EndpointMachine
+from rserpool.asap.events import ElementState, ElementStateChanged, Refused
+from rserpool.asap.flood import FloodGuard, Verdict
 from rserpool.asap.hunt import Hunter
-from rserpool.asap.limits import Buckets, Rate
-from rserpool.asap.machine import Desk, MachineBase
 from rserpool.asap.profiles import FAST, EndpointTimers
 from rserpool.wire import (
     RFC,
     CauseCode,
-    DecodeError,
     Dialect,
     ErrorCause,
+    Message,
     Policy,
     PoolElement,
-    Ppid,
     Transport,
     asap,
-    decode_and_report,
-    name_of,
 )
 
-KEEP_ALIVES: Final = Rate(4, 10)
-"""Keep-alives answered to one registrar: the second line against a flood of them (threat 2.14)."""
-FLOOD_PATIENCE: Final = 60.0
-"""Seconds after which a registrar that goes on flooding is left."""
 HOME_PATIENCE: Final = 5.0
 """Seconds between two changes of the home, unless the former one is gone or silent."""
 HOME_SILENCE: Final = 1.0
@@ -66,11 +59,11 @@ class ElementConfig:
     dialect: Dialect = RFC
 
 
-class Element(MachineBase):
+class Element(EndpointMachine):
     """A pool element's machine. Driven by :meth:`serve` and :meth:`leave`; says where it stands by events."""
 
     def __init__(self, config: ElementConfig, authoriser: Authoriser, rng: Random) -> None:
-        super().__init__(Desk(rng, config.dialect))
+        super().__init__(config.dialect, rng)
         self._config = config
         self._timers = config.timers
         self._authoriser = authoriser
@@ -81,6 +74,8 @@ class Element(MachineBase):
         self._policy = config.policy
         self._wants = False
         self._registered = False
+        self._held = False  # a registrar may hold a registration of ours
+        self._pending = False  # one was sent, and may be granted whether we hear of it or not
         self._leaving = False
         self._state = ElementState.STOPPED
         self._identifier = 0
@@ -91,8 +86,7 @@ class Element(MachineBase):
         self._attempts = 0
         self._backoff = 0.0
         self._refusals = 0
-        self._keep_alives = Buckets(KEEP_ALIVES, most=64)
-        self._flood_since: dict[str, float] = {}
+        self._guard = FloodGuard()
 
     # -- what the daemon asks
 
@@ -130,10 +124,9 @@ class Element(MachineBase):
         """Leave the pool; :data:`ElementState.DEREGISTERED` says when that is done (RFC 5352 3.2)."""
         self._enter(now)
         self._wants = False
-        perhaps = self._registered or self.desk.timers.is_set("T2")
         for timer in ("T2", "T4", "again"):
             self.desk.timers.cancel(timer)
-        if perhaps:
+        if self._held or self._pending:
             self._leaving = True
             self._become(ElementState.DEREGISTERING, reason)
             self._go_on()
@@ -147,7 +140,8 @@ class Element(MachineBase):
         self._enter(now)
         if policy != self._policy:
             self._policy = policy
-            if self._registered and self._wants and self._home is not None:
+            waiting = self.desk.timers.is_set("T2")
+            if (self._registered or waiting) and self._wants and self._home is not None:
                 self._register()
         return self._leave()
 
@@ -195,15 +189,17 @@ class Element(MachineBase):
         self._await_home()
 
     def _await_home(self) -> None:
-        if self._timers.silent_home:
+        if self._timers.silent_home and self._state is not ElementState.REJECTED:
             self.desk.after("silent", self._timers.silent_home, self._home_silent, expiry=True)
 
     def _home_silent(self) -> None:
         self._leave_home("it sent no keep-alive")
 
-    def _leave_home(self, reason: str) -> None:
+    def _leave_home(self, reason: str, lost: Association | None = None) -> None:
         """Look for another home; the one that failed is tried last."""
         avoid = self._drop_home(reason)
+        if lost is not None:
+            avoid = self._configured(lost)
         self.desk.timers.cancel("again")
         if self._wants:
             self._become(ElementState.NO_HOME, reason)
@@ -239,6 +235,7 @@ class Element(MachineBase):
         if self._state is not ElementState.REGISTERED:
             self._become(ElementState.REGISTERING)
         self.desk.timers.cancel("again")
+        self._pending = True
         self.desk.after("T2", self._timers.t2, self._unanswered, expiry=True)
         self.desk.send(self._home, asap.Registration(pool_handle=self._config.pool_handle, element=element))
 
@@ -254,12 +251,13 @@ class Element(MachineBase):
             self._ignore(association, "ASAP_REGISTRATION_RESPONSE", "nobody asked")
             return
         self.desk.timers.cancel("T2")
+        self._pending = False
         if response.reject:
             self._rejected(response.error)
             return
         self._attempts = self._refusals = 0
         self._backoff = 0.0
-        self._registered = True
+        self._registered = self._held = True
         self._become(ElementState.REGISTERED, ", ".join(str(c) for c in response.error))
         again = self._timers.reregistration(self._timers.life)
         self.desk.after("T4", again, self._refresh)
@@ -278,13 +276,15 @@ class Element(MachineBase):
             self._register()
             return
         self.desk.timers.cancel("silent")  # who rejects us owes us no keep-alives
+        self.desk.timers.cancel("T4")
         self._become(ElementState.REJECTED, reason)
         if CauseCode.SECURITY_REJECTION in codes and self._refusals == 0:
             self._refusals += 1
             self._leave_home("it refuses us")
             return
         if codes & {CauseCode.LACK_OF_RESOURCES, CauseCode.SECURITY_REJECTION, CauseCode.NON_UNIQUE_PE_IDENTIFIER}:
-            self._identifier = 0  # the condition is outside the message: it may pass
+            if CauseCode.NON_UNIQUE_PE_IDENTIFIER in codes:
+                self._identifier = 0
             self._backoff = min(max(self._backoff * 2, FIRST_BACKOFF), max(self._timers.retran_max, 30.0))
             self.desk.after("again", self._backoff * self.desk.rng.uniform(0.8, 1.2), self._refresh)
 
@@ -308,10 +308,11 @@ class Element(MachineBase):
             return
         self.desk.timers.cancel("T3")
         if self._leaving:
-            self._leaving = self._registered = False
+            self._leaving = self._registered = self._held = self._pending = False
             self._become(ElementState.DEREGISTERED, ", ".join(str(c) for c in response.error))
         elif not response.error and self._registered:  # the registration has expired there
-            self._registered = False
+            self._registered = self._held = False
+            self._become(ElementState.NO_HOME, "the registration has expired there")
             self._go_on()
 
     # -- keep-alives
@@ -322,10 +323,10 @@ class Element(MachineBase):
             return  # silently (RFC 5352 3.4)
         if not self._wants:
             return  # it left: who still asks shall see that it is gone
-        if not self._keep_alives.take(association.principal.name, self.desk.now):
-            self._flooded(association)
+        verdict = self._guard.judge(association.principal.name, self.desk.now)
+        if verdict is not Verdict.ANSWER:
+            self._flooded(association, verdict)
             return
-        self._flood_since.pop(association.principal.name, None)
         self.desk.send(
             association.id,
             asap.EndpointKeepAliveAck(pool_handle=self._config.pool_handle, pe_identifier=self.pe_identifier),
@@ -348,22 +349,20 @@ class Element(MachineBase):
         for timer in ("T2", "T4"):
             self.desk.timers.cancel(timer)
         self._move_to(association.id, message.server_id)
-        self._registered = True
+        self._registered = self._held = True
         self._become(ElementState.REGISTERED, "taken over")
         self.desk.after("again", self.desk.rng.uniform(*self._timers.settle), self._refresh)
 
-    def _flooded(self, association: Association) -> None:
-        name, now = association.principal.name, self.desk.now
-        since = self._flood_since.setdefault(name, now)
-        self.desk.emit(
-            Refused(threat="2.14", peer=str(association), what="ASAP_ENDPOINT_KEEP_ALIVE", reason="asks too often")
-        )
-        if now - since > FLOOD_PATIENCE:
-            del self._flood_since[name]
-            if association.id == self._home:
-                self._leave_home("it asks too often")
-            else:
-                self.desk.close(association.id, "it asks too often", abort=True)
+    def _flooded(self, association: Association, verdict: Verdict) -> None:
+        reason = "it asks too often"
+        what = "ASAP_ENDPOINT_KEEP_ALIVE"
+        self.desk.emit(Refused(threat="2.14", peer=str(association), what=what, reason=reason))
+        if verdict is not Verdict.LEAVE:
+            return
+        if association.id == self._home:
+            self._leave_home(reason)
+        else:
+            self.desk.close(association.id, reason, abort=True)
 
     # -- inputs
 
@@ -375,13 +374,7 @@ class Element(MachineBase):
             )
             self.desk.close(association.id, denial.reason, abort=True)
 
-    def _received(self, association: Association, octets: bytes) -> None:
-        try:
-            decoded = decode_and_report(octets, Ppid.ASAP, self._config.dialect)
-        except DecodeError as e:
-            self.desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
-            return
-        message = decoded.message
+    def _understood(self, association: Association, message: Message) -> bool:
         if association.id == self._home:
             self._hunter.confirmed()
         match message:
@@ -391,13 +384,9 @@ class Element(MachineBase):
                 self._responded(association, message)
             case asap.DeregistrationResponse():
                 self._deregistered(association, message)
-            case asap.AsapError():
-                self._ignore(association, "ASAP_ERROR", ", ".join(str(c) for c in message.error))
-                return
             case _:
-                self._ignore(association, name_of(message), "not for a pool element")
-        if decoded.reports:
-            self.desk.send(association.id, asap.AsapError(error=decoded.reports))
+                return False
+        return True
 
     def _lost(self, association: Association, reason: str) -> None:
         if association.id != self._home:
@@ -405,7 +394,7 @@ class Element(MachineBase):
         if self._state is ElementState.REJECTED:  # it need not hunt to be rejected again
             self._drop_home(reason)
         else:
-            self._leave_home(f"the association to it was lost: {reason}")
+            self._leave_home(f"the association to it was lost: {reason}", association)
 
     def _become(self, state: ElementState, reason: str = "") -> None:
         if state is self._state and not reason:
@@ -420,6 +409,3 @@ class Element(MachineBase):
                 reason=reason,
             )
         )
-
-    def _ignore(self, association: Association, what: str, reason: str) -> None:
-        self.desk.emit(Ignored(peer=str(association), what=what, reason=reason))

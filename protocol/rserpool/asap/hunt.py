@@ -49,6 +49,7 @@ class Hunter:
         """Say where registrars may be; a hunt that goes on uses the new addresses at once."""
         before, self._registrars = self._registrars, tuple(dict.fromkeys(registrars))
         if self.hunting and set(before) != set(self._registrars):
+            self._untried = [e for e in self._untried if e in self._registrars]
             self._untried += [e for e in self._registrars if e not in self._tried and e not in self._untried]
             self._try_next()
 
@@ -137,5 +138,5 @@ class Hunter:
             self._failed()
         if not self.hunting:  # whoever heard of the failure gave up
             return
-        self._round = min(self._round * 2, self._timers.retran_max)
+        self._round = min(max(self._round * 2, self._timers.t5), self._timers.retran_max)
         self._begin_round(None)

@@ -6,6 +6,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Final
+
+ENOUGH: Final = 1 - 1e-6
+"""A token, but for rounding: who waited as long as :meth:`TokenBucket.wait` says must not have to wait again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +33,15 @@ class TokenBucket:
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
         self._fill(now)
-        if self._tokens < 1:
+        if self._tokens < ENOUGH:
             return False
-        self._tokens -= 1
+        self._tokens = max(0.0, self._tokens - 1)
         return True
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
         self._fill(now)
-        return max(0.0, (1 - self._tokens) / self._rate.per_second)
+        return 0.0 if self._tokens >= ENOUGH else (1 - self._tokens) / self._rate.per_second
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._rate.burst, self._tokens + (now - self._at) * self._rate.per_second)

@@ -108,6 +108,7 @@ class MachineBase(ABC):
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self._read_first = False
 
     def connected(self, association: Association, request: RequestId | None, now: float) -> list[Effect]:
         """An association is up."""
@@ -147,8 +148,15 @@ class MachineBase(ABC):
         return self._leave()
 
     def wake(self, now: float) -> list[Effect]:
-        """Carry out all timers that have come."""
-        self._enter(now)
+        """Carry out all timers that have come.
+
+        After a lag it carries out none the first time: what has come in meanwhile is to be read before anybody is
+        judged.
+        """
+        if self._enter(now) and not self._read_first:
+            self._read_first = True
+            return self._leave()
+        self._read_first = False
         while action := self.desk.timers.pop_due(self.desk.now):
             action()
         return self._leave()
@@ -157,10 +165,11 @@ class MachineBase(ABC):
         """When the next timer comes."""
         return self.desk.timers.next()
 
-    def _enter(self, now: float) -> None:
+    def _enter(self, now: float) -> float:
         lag = self.desk.enter(now)
         if lag:
             self._lagged(lag)
+        return lag
 
     def _leave(self) -> list[Effect]:
         return self.desk.leave()

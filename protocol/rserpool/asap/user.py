@@ -12,20 +12,17 @@ from typing import Final
 
 from rserpool.asap.authorisation import Authoriser
 from rserpool.asap.effects import Association, AssociationId, Effect, Endpoint
-from rserpool.asap.events import Failure, Ignored, Malformed, PoolUpdated, Resolved
+from rserpool.asap.endpoint import EndpointMachine
+from rserpool.asap.events import Failure, PoolUpdated, Resolved
 from rserpool.asap.hunt import Hunter
 from rserpool.asap.limits import Buckets, Rate, TokenBucket
-from rserpool.asap.machine import Desk, MachineBase
 from rserpool.asap.profiles import FAST, EndpointTimers
 from rserpool.wire import (
     RFC,
     CauseCode,
-    DecodeError,
     Dialect,
-    Ppid,
+    Message,
     asap,
-    decode_and_report,
-    name_of,
     readable_handle,
 )
 
@@ -57,14 +54,14 @@ class _Resolution:
     handle: bytes
     items: int | None
     retransmissions: int = 0
-    asked: set[AssociationId] = field(default_factory=set)
+    asked: dict[AssociationId, float] = field(default_factory=dict)
 
 
-class User(MachineBase):
+class User(EndpointMachine):
     """A pool user's machine."""
 
     def __init__(self, config: UserConfig, authoriser: Authoriser, rng: Random) -> None:
-        super().__init__(Desk(rng, config.dialect))
+        super().__init__(config.dialect, rng)
         self._config = config
         self._timers = config.timers
         self._hunter = Hunter(self.desk, config.timers, authoriser)
@@ -75,6 +72,7 @@ class User(MachineBase):
         self._tokens = count(1)
         self._open: dict[int, _Resolution] = {}
         self._watched: set[bytes] = set()
+        self._subscribed: set[bytes] = set()
         self._no_registrar = ""
         self._reports = TokenBucket(REPORTS, 0.0)
         self._reported = Buckets(Rate(1 / REPORT_INTERVAL, 1))
@@ -120,14 +118,19 @@ class User(MachineBase):
     def unwatch(self, handle: bytes, now: float) -> list[Effect]:
         """Stay informed no more."""
         self._enter(now)
-        self._watched.discard(handle)
-        self.desk.timers.cancel(("subscribe", handle))
+        if handle in self._watched:
+            self._watched.discard(handle)
+            self.desk.timers.cancel(("subscribe", handle))
+            if self._home is not None and handle in self._subscribed:  # without the S flag: it need not tell us
+                self.desk.send(self._home, asap.HandleResolution(pool_handle=handle))
         return self._leave()
 
     def report(self, handle: bytes, pe_identifier: int, now: float) -> list[Effect]:
         """Tell the registrar that an element could not be reached; at most once in a while (RFC 5352 3.5)."""
         self._enter(now)
-        if self._home is not None and self._reported.take((handle, pe_identifier), now) and self._reports.take(now):
+        if self._home is None or self._reports.wait(now) > 0:
+            return self._leave()
+        if self._reported.take((handle, pe_identifier), now) and self._reports.take(now):
             self.desk.send(self._home, asap.EndpointUnreachable(pool_handle=handle, pe_identifier=pe_identifier))
         return self._leave()
 
@@ -149,7 +152,7 @@ class User(MachineBase):
         self._send(resolution, self._home)
 
     def _send(self, resolution: _Resolution, association: AssociationId) -> None:
-        resolution.asked.add(association)
+        resolution.asked.setdefault(association, self.desk.now)
         self.desk.send(
             association,
             asap.HandleResolution(
@@ -185,8 +188,9 @@ class User(MachineBase):
         if resolution is None:
             return
         if resolution.asked:
-            for silent in sorted(resolution.asked):
-                self._leave_silent(silent)
+            for asked, since in sorted(resolution.asked.items()):
+                if self.desk.now - since >= min(self._timers.t1, self._config.patience / 2):
+                    self._leave_silent(asked)
             reason = f"{len(resolution.asked)} registrar(s) asked, none answered in {self._config.patience:g} s"
             self._end(resolution, Failure.TIMEOUT, reason)
         else:
@@ -264,6 +268,13 @@ class User(MachineBase):
         self._open.pop(token, None)
         self.desk.timers.cancel(("T1", token))
         self.desk.timers.cancel(("patience", token))
+        if self._home is None:
+            return
+        if not self._open:
+            self._hunter.stop()
+        needed = {self._home}.union(*(r.asked for r in self._open.values()))
+        for other in [a for a in self.desk.associations if a not in needed]:
+            self.desk.close(other, "another registrar answers")
 
     # -- subscriptions
 
@@ -290,8 +301,13 @@ class User(MachineBase):
 
     def _update(self, response: asap.HandleResolutionResponse) -> None:
         handle = response.pool_handle
-        self.desk.emit(PoolUpdated(pool_handle=handle, policy=response.policy, elements=response.elements))
-        if not response.accept_updates:  # the pool is gone, or the registrar cannot: ask again from time to time
+        gone = any(cause.code == CauseCode.UNKNOWN_POOL_HANDLE for cause in response.error)
+        if gone or not response.error:
+            self.desk.emit(PoolUpdated(pool_handle=handle, policy=response.policy, elements=response.elements))
+        if response.accept_updates:
+            self._subscribed.add(handle)
+        else:  # the pool is gone, or the registrar cannot: ask again from time to time
+            self._subscribed.discard(handle)
             self.desk.after(("subscribe", handle), self._timers.t1, partial(self._subscribe, handle))
 
     # -- inputs
@@ -299,29 +315,15 @@ class User(MachineBase):
     def _accepted(self, association: Association) -> None:
         self.desk.close(association.id, "a pool user is not called", abort=True)
 
-    def _received(self, association: Association, octets: bytes) -> None:
-        try:
-            decoded = decode_and_report(octets, Ppid.ASAP, self._config.dialect)
-        except DecodeError as e:
-            self.desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
-            return
-        match decoded.message:
-            case asap.HandleResolutionResponse():
-                self._responded(association, decoded.message)
-            case asap.AsapError():
-                self._ignore(association, "ASAP_ERROR", ", ".join(str(c) for c in decoded.message.error))
-                return
-            case _:
-                self._ignore(association, name_of(decoded.message), "not for a pool user")
-        if decoded.reports:
-            self.desk.send(association.id, asap.AsapError(error=decoded.reports))
-
-    def _ignore(self, association: Association, what: str, reason: str) -> None:
-        self.desk.emit(Ignored(peer=str(association), what=what, reason=reason))
+    def _understood(self, association: Association, message: Message) -> bool:
+        if not isinstance(message, asap.HandleResolutionResponse):
+            return False
+        self._responded(association, message)
+        return True
 
     def _lost(self, association: Association, _reason: str) -> None:
         for resolution in self._open.values():
-            resolution.asked.discard(association.id)
+            resolution.asked.pop(association.id, None)
         if association.id != self._home:
             return
         avoid = Endpoint(association.kind, association.peer_addresses, association.peer_port)

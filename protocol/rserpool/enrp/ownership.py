@@ -16,7 +16,7 @@ from functools import partial
 from rserpool.asap.events import Change
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.liveness import Liveness
-from rserpool.asap.server.membership import Membership
+from rserpool.asap.server.membership import Membership, Transition
 from rserpool.enrp.peers import Peer
 from rserpool.handlespace import ElementKey
 from rserpool.wire import PoolElement, UpdateAction, enrp
@@ -41,6 +41,7 @@ class Ownership:
         self._membership = membership
         self._liveness = liveness
         self._contests: dict[ElementKey, _Contest] = {}
+        membership.observers.append(self._observe)
 
     def updated(self, peer: Peer, update: enrp.HandleUpdate, ignore: Ignore) -> None:
         """An ENRP_HANDLE_UPDATE has come in."""
@@ -118,3 +119,10 @@ class Ownership:
             element = self._desk.space.get(key)
             if element is not None and self._liveness.is_attached(key):
                 self._membership.announce(UpdateAction.ADD_PE, key[0], element)
+
+    def _observe(self, transition: Transition) -> None:
+        """An element that was claimed, and is out of our reach, is the claimant's after all."""
+        if transition.after is None:
+            contest = self._contests.pop(transition.key, None)
+            if contest is not None and transition.change is Change.REMOVED:
+                self.learned(transition.handle, contest.element, f"by {contest.claimant:#010x}", lambda _: None)

@@ -62,6 +62,7 @@ class Peers:
         self._peers: dict[int, Peer] = {}
         self._bound: dict[AssociationId, int] = {}
         self._wanted: tuple[Endpoint, ...] = ()
+        self._all_known = True
         self._learned: dict[Endpoint, float] = {}
         self._selves: set[Endpoint] = set(desk.config.enrp)
         self._dialling: dict[Endpoint, RequestId] = {}
@@ -85,15 +86,22 @@ class Peers:
         """The peers that are counted active and can be spoken to."""
         return [p for p in self if p.state is PeerState.ACTIVE and p.line is not None and p.server_id != but]
 
-    def unreached(self) -> list[Endpoint]:
-        """Configured endpoints at which no registrar has been met."""
-        return [e for e in self._wanted if e not in self._selves and not self._is_met(e)]
+    @property
+    def all_met(self) -> bool:
+        """Whether every registrar of the configuration is known by address and has been met."""
+        return self._all_known and all(e in self._selves or self._is_met(e) for e in self._wanted)
 
     # -- connections
 
-    def look_for(self, endpoints: Iterable[Endpoint]) -> None:
-        """Say where the registrars of the scope should be; those that are not met are dialled from now on."""
+    def look_for(self, endpoints: Iterable[Endpoint], *, all_known: bool) -> None:
+        """Say where the registrars of the scope should be; those that are not met are dialled from now on.
+
+        Args:
+            endpoints: where.
+            all_known: these are all; no name is left that could not be resolved.
+        """
         self._wanted = tuple(dict.fromkeys(endpoints))
+        self._all_known = all_known
         self._dial_missing()
 
     def learn_of(self, servers: Iterable[ServerInformation]) -> None:
@@ -166,23 +174,35 @@ class Peers:
 
     def _close_stranger(self, association: AssociationId) -> None:
         if association not in self._bound:
-            self._desk.close(association, "no registrar introduced itself")
+            self._leave(association, "no registrar introduced itself")
+
+    def _leave(self, association: AssociationId, reason: str, *, abort: bool = False) -> None:
+        """End an association of ours, and forget what it was for."""
+        self._bound.pop(association, None)
+        self._dialled.pop(association, None)
+        for timer in ("stranger", "drain"):
+            self._desk.timers.cancel((timer, association))
+        self._desk.close(association, reason, abort=abort)
 
     def _reject(self, association: Association) -> None:
         error = (ErrorCause(CauseCode.SECURITY_REJECTION),)
         self._desk.send(association.id, enrp.EnrpError(sender=self._desk.server_id, error=error))
-        self._desk.close(association.id, "rejected due to security considerations")
+        server_id = self._bound.get(association.id)
+        self._leave(association.id, "rejected due to security considerations")
+        self._line_lost(association.id, server_id)
 
     def lost(self, association: Association) -> None:
         """An ENRP association has ended: of a peer without another one, ask whether it is still there."""
         self._desk.timers.cancel(("stranger", association.id))
         self._dialled.pop(association.id, None)
-        server_id = self._bound.pop(association.id, None)
+        self._line_lost(association.id, self._bound.pop(association.id, None))
+
+    def _line_lost(self, association: AssociationId, server_id: int | None) -> None:
         peer = self._peers.get(server_id) if server_id is not None else None
         if peer is None:
             return
-        peer.spare.discard(association.id)
-        if peer.line != association.id:
+        peer.spare.discard(association)
+        if peer.line != association:
             return
         peer.line = min(peer.spare, default=None)
         if peer.line is not None:
@@ -204,16 +224,15 @@ class Peers:
         what = message.LAYOUT.name
         bound = self._bound.get(association.id)
         if message.sender in (0, self._desk.server_id):
-            if message.sender == self._desk.server_id and association.id in self._dialled:
+            if message.sender == self._desk.server_id and bound is None and association.id in self._dialled:
                 self._selves.add(self._dialled[association.id])
-                self._desk.close(association.id, "that is ourselves")
+                self._leave(association.id, "that is ourselves")
             self._desk.ignored(association, what, f"sender {message.sender:#010x}")
             return None
         if bound is not None and bound != message.sender:
             reason = f"speaks as {message.sender:#010x}, but is {bound:#010x}"
             self._desk.refused(association, Denial("2.5", reason), what)
             self._reject(association)
-            self.lost(association)
             return None
         if message.receiver not in (0, self._desk.server_id):
             self._desk.ignored(association, what, f"for {message.receiver:#010x}, not for us")
@@ -235,7 +254,7 @@ class Peers:
             return False
         if peer is None and len(self._peers) >= self._desk.config.limits.peers:
             self._desk.ignored(association, what, f"there are {len(self._peers)} registrars already")
-            self._desk.close(association.id, "too many registrars")
+            self._leave(association.id, "too many registrars")
             return False
         self._desk.timers.cancel(("stranger", association.id))
         self._bound[association.id] = server_id
@@ -273,9 +292,7 @@ class Peers:
 
     def _drained(self, peer: Peer, association: AssociationId) -> None:
         peer.spare.discard(association)
-        self._bound.pop(association, None)
-        self._dialled.pop(association, None)
-        self._desk.close(association, "another association to this registrar stays")
+        self._leave(association, "another association to this registrar stays")
 
     # -- monitoring
 
@@ -340,10 +357,7 @@ class Peers:
             return
         for association in {peer.line, *peer.spare} - {None}:
             assert association is not None
-            self._bound.pop(association, None)
-            self._dialled.pop(association, None)
-            self._desk.timers.cancel(("drain", association))
-            self._desk.close(association, reason, abort=True)
+            self._leave(association, reason, abort=True)
         for timer in ("silent", "dead", "monitor"):
             self._desk.timers.cancel((timer, peer.server_id))
         self.mark(peer, PeerState.GONE, reason)

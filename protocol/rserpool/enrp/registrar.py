@@ -8,6 +8,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from rserpool.asap.answers import bounded
 from rserpool.asap.authorisation import Authoriser
 from rserpool.asap.effects import Association, Effect, Endpoint, transport_of
 from rserpool.asap.events import Malformed
@@ -80,14 +81,14 @@ class Registrar(MachineBase):
         """Begin; must be the first input."""
         self._enter(now)
         self._startup.begin()
-        self._peers.look_for(self._desk.config.peers)
+        self._peers.look_for(self._desk.config.peers, all_known=self._desk.config.all_peers_known)
         self._heartbeat()
         return self._leave()
 
-    def look_for(self, endpoints: Iterable[Endpoint], now: float) -> list[Effect]:
+    def look_for(self, endpoints: Iterable[Endpoint], now: float, *, complete: bool = True) -> list[Effect]:
         """Say anew where the registrars of the scope should be, as DNS or the configuration has it now."""
         self._enter(now)
-        self._peers.look_for(endpoints)
+        self._peers.look_for(endpoints, all_known=complete)
         return self._leave()
 
     def counts(self) -> dict[str, int]:
@@ -155,7 +156,7 @@ class Registrar(MachineBase):
             decoded = decode_and_report(octets, Ppid.ENRP, self._desk.dialect)
         except DecodeError as e:
             self._desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
-            report = e.causes if e.message_type != EnrpType.ERROR else ()
+            report = bounded(e.causes, len(octets)) if e.message_type != EnrpType.ERROR else ()
             answer = enrp.EnrpError(sender=self._desk.server_id, error=report) if report else None
             self._desk.refuse(association.id, answer)
             return
@@ -167,7 +168,8 @@ class Registrar(MachineBase):
         ignore: Ignore = partial(self._desk.ignored, association, message.LAYOUT.name)
         self._dispatch(association, peer, message, ignore)
         if decoded.reports and not isinstance(message, enrp.EnrpError):
-            error = enrp.EnrpError(sender=self._desk.server_id, receiver=peer.server_id, error=decoded.reports)
+            reports = bounded(decoded.reports, len(octets))
+            error = enrp.EnrpError(sender=self._desk.server_id, receiver=peer.server_id, error=reports)
             self._desk.refuse(association.id, error)
 
     def _dispatch(self, association: Association, peer: Peer, message: object, ignore: Ignore) -> None:
@@ -176,12 +178,14 @@ class Registrar(MachineBase):
                 self._presence(association, peer, message)
             case enrp.HandleUpdate():
                 self._ownership.updated(peer, message, ignore)
+                if message.action is UpdateAction.ADD_PE:
+                    self._resync.announced(peer, message.pool_handle, message.element)
             case enrp.HandleTableRequest() if self.serving:
                 self._tables.requested(association, message)
             case enrp.HandleTableRequest():
                 self._tables.reject(association, message)
             case enrp.HandleTableResponse():
-                self._resync.responded(peer, message, ignore)
+                self._resync.responded(association.id, peer, message, ignore)
             case enrp.ListRequest():
                 self._list(association, message)
             case enrp.ListResponse():
@@ -197,7 +201,7 @@ class Registrar(MachineBase):
         if message.reply_required:
             self._desk.send(association.id, self._peers.presence(peer.server_id))
         if message.checksum is not None and self.serving:
-            self._resync.compare(peer, message.checksum)
+            self._resync.compare(peer, message.checksum, self._resynchronised)
 
     def _list(self, association: Association, message: enrp.ListRequest) -> None:
         response = enrp.ListResponse(sender=self._desk.server_id, receiver=message.sender, reject=not self.serving)
@@ -236,7 +240,7 @@ class Registrar(MachineBase):
         """Begin to serve: what peers own may have changed while the mentor's table was read."""
         self._isolated = not self._peers.alive()
         for peer in self._peers.alive():
-            self._resync.start(peer)
+            self._resync.start(peer, self._resynchronised)
 
     def _dead(self, peer: Peer, reason: str) -> None:
         self._resync.abort(peer.server_id)

@@ -12,20 +12,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from rserpool.asap.effects import AssociationId
 from rserpool.asap.events import Change
 from rserpool.asap.limits import Buckets, Rate
 from rserpool.asap.server.desk import RegistrarDesk
-from rserpool.asap.server.membership import Membership, Transition
+from rserpool.asap.server.membership import Membership
 from rserpool.enrp.ownership import Ignore, Ownership
 from rserpool.enrp.peers import Peer, Peers
 from rserpool.handlespace import ElementKey
-from rserpool.wire import enrp
+from rserpool.wire import PoolElement, enrp
 
 RATE: Final = Rate(0.5, 3)
 """Re-synchronisations with one peer: a lying one must not keep us busy."""
 MISMATCHES: Final = 2
 """Presences in a row that differ before a re-synchronisation starts: updates may be on their way."""
 MOST_PARTS: Final = 10_000
+OVERDUE: Final = 10.0
+"""Seconds for which an answer that did not come in time is still expected."""
 
 Finished = Callable[[bool], None]
 
@@ -35,11 +38,13 @@ class _Reading:
     """A table that is being read.
 
     Attributes:
+        line: the association it was asked for on; answers that come over another one are not this table's.
         whole: the whole handlespace is read (a mentor's), not only what the peer owns.
         marked: elements of the peer it has not named yet.
     """
 
     peer: int
+    line: AssociationId
     whole: bool
     finished: Finished
     marked: set[ElementKey] = field(default_factory=set)
@@ -56,43 +61,58 @@ class Resync:
         self._ownership = ownership
         self._rate = Buckets(RATE)
         self._reading: dict[int, _Reading] = {}
-        membership.observers.append(self._observe)
+        self._overdue: dict[AssociationId, float] = {}
 
     @property
     def busy(self) -> bool:
         """Whether any table is being read."""
         return bool(self._reading)
 
-    def compare(self, peer: Peer, checksum: int) -> None:
-        """A presence has told the peer's checksum."""
+    def compare(self, peer: Peer, checksum: int, finished: Finished) -> None:
+        """A presence has told the peer's checksum; ``finished`` is called after a re-synchronisation it caused."""
         if checksum == self._desk.space.checksum(peer.server_id):
             peer.mismatches = 0
             return
         peer.mismatches += 1
         if peer.mismatches >= MISMATCHES:
-            self.start(peer)
+            self.start(peer, finished)
 
-    def start(self, peer: Peer, finished: Finished = lambda _: None) -> None:
-        """Re-synchronise with what a peer owns, unless that is being done or was done too often."""
-        if peer.server_id in self._reading or peer.line is None:
+    def start(self, peer: Peer, finished: Finished) -> None:
+        """Re-synchronise with what a peer owns, unless that is being done; later, if it was done too often."""
+        reading = self._reading.get(peer.server_id)
+        if peer.line is None or (reading is not None and reading.line == peer.line):
             return
         if not self._rate.take(peer.server_id, self._desk.now):
+            timer = ("resync", peer.server_id)
+            if not self._desk.timers.is_set(timer):
+                self._desk.after(timer, 1 / RATE.per_second, partial(self._start_late, peer.server_id, finished))
             return
         peer.mismatches = 0
-        reading = self._reading[peer.server_id] = _Reading(peer.server_id, whole=False, finished=finished)
-        reading.marked = set(self._desk.space.owned_by(peer.server_id))
-        self._request(reading, peer)
+        self._begin(peer, finished, whole=False).marked = set(self._desk.space.owned_by(peer.server_id))
+
+    def _start_late(self, server_id: int, finished: Finished) -> None:
+        peer = self._peers.get(server_id)
+        if peer is not None:
+            self.start(peer, finished)
 
     def download(self, peer: Peer, finished: Finished) -> None:
         """Read the whole handlespace of a mentor."""
-        reading = self._reading[peer.server_id] = _Reading(peer.server_id, whole=True, finished=finished)
+        self._begin(peer, finished, whole=True)
+
+    def _begin(self, peer: Peer, finished: Finished, *, whole: bool) -> _Reading:
+        assert peer.line is not None
+        reading = self._reading[peer.server_id] = _Reading(peer.server_id, peer.line, whole, finished)
         self._request(reading, peer)
+        return reading
 
     def abort(self, server_id: int) -> None:
         """A peer is gone, or takes too long."""
         reading = self._reading.pop(server_id, None)
         if reading is not None:
             self._desk.timers.cancel(("reading", server_id))
+            peer = self._peers.get(server_id)
+            if peer is not None:  # the next presence that differs is reason enough to try again
+                peer.mismatches = MISMATCHES - 1
             reading.finished(False)
 
     def _request(self, reading: _Reading, peer: Peer) -> None:
@@ -103,12 +123,25 @@ class Resync:
             ),
         )
         timer, delay = ("reading", peer.server_id), self._desk.config.timers.no_response
-        self._desk.after(timer, delay, partial(self.abort, peer.server_id), expiry=True)
+        self._desk.after(timer, delay, partial(self._unanswered, peer.server_id, reading.line), expiry=True)
 
-    def responded(self, peer: Peer, response: enrp.HandleTableResponse, ignore: Ignore) -> None:
+    def _unanswered(self, server_id: int, line: AssociationId) -> None:
+        """An answer that comes after all must not pass for that to a later request: nothing tells them apart."""
+        self._overdue[line] = self._desk.now
+        self.abort(server_id)
+
+    def _is_overdue(self, line: AssociationId) -> bool:
+        since = self._overdue.pop(line, None)
+        self._overdue = {k: at for k, at in self._overdue.items() if self._desk.now - at < OVERDUE}
+        return since is not None and self._desk.now - since < OVERDUE
+
+    def responded(self, line: AssociationId, peer: Peer, response: enrp.HandleTableResponse, ignore: Ignore) -> None:
         """A part has come in."""
         reading = self._reading.get(peer.server_id)
-        if reading is None:
+        if self._is_overdue(line):
+            ignore("it is too late")
+            return
+        if reading is None or reading.line != line:
             ignore("nobody asked")
             return
         reading.parts += 1
@@ -144,9 +177,8 @@ class Resync:
                 self._membership.drop(key, Change.REMOVED, reason, announce=False)
         reading.finished(True)
 
-    def _observe(self, transition: Transition) -> None:
-        """What is announced while a table is being read is not gone."""
-        if transition.after is not None:
-            reading = self._reading.get(transition.after.home)
-            if reading is not None:
-                reading.marked.discard(transition.key)
+    def announced(self, peer: Peer, handle: bytes, element: PoolElement) -> None:
+        """What a peer announces while its table is being read is not gone."""
+        reading = self._reading.get(peer.server_id)
+        if reading is not None and element.home == peer.server_id:
+            reading.marked.discard((handle, element.identifier))

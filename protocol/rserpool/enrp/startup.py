@@ -53,7 +53,8 @@ class Startup:
 
     def begin(self) -> None:
         """Start: alone if there is nobody else, else look for a mentor."""
-        if all(e in self._desk.config.enrp for e in self._desk.config.peers):
+        config = self._desk.config
+        if config.all_peers_known and all(e in config.enrp for e in config.peers):
             self._serve(0)
             return
         longest = self._desk.config.timers.mentor_discovery * self._desk.rng.uniform(0.8, 1.2)
@@ -96,7 +97,7 @@ class Startup:
         if not self._asked:
             return
         all_starting = self._starting == {p.server_id for p in self._peers}
-        if all_starting and not self._peers.unreached() and self._desk.server_id > max(self._starting):
+        if all_starting and self._peers.all_met and self._desk.server_id > max(self._starting):
             self._serve(0)
             return
         self._desk.after("retry", self._desk.config.timers.retry_after_reject, self._retry)

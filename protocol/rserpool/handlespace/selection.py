@@ -16,6 +16,15 @@ from rserpool.handlespace.ring import Ring
 from rserpool.wire import PolicyType, PoolElement, policies
 
 _CAP: Final = policies.MAX_LOAD
+_SORTED: Final = frozenset(
+    {
+        PolicyType.PRIORITY,
+        PolicyType.LEAST_USED,
+        PolicyType.LEAST_USED_DEGRADATION,
+        PolicyType.PRIORITY_LEAST_USED,
+    }
+)
+"""Policies whose answers have an order that means something."""
 Key = Callable[[PoolElement], float]
 
 
@@ -73,7 +82,13 @@ class Selector:
 
     def peek(self, elements: Mapping[int, PoolElement], limit: int) -> list[PoolElement]:
         """As :meth:`select`, for an update nobody asked for: neither heads nor counters move."""
-        return [elements[i] for i in self._ring.from_head()][: limit or None]
+        circle = [elements[i] for i in self._ring.from_head()]
+        if self._type not in _SORTED:
+            return circle[: limit or None]
+        before = dict(self._counters)
+        chosen = self._chosen(circle, limit or len(circle))
+        self._counters = before
+        return chosen
 
     def _chosen(self, circle: list[PoolElement], limit: int) -> list[PoolElement]:
         match self._type:

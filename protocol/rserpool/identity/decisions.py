@@ -52,6 +52,8 @@ class SecureScope:
             return Denial("2.5", f"a peer of role {principal.role.value} may not take part as a registrar")
         if action is Action.HOME and principal.role is not Role.REGISTRAR:
             return Denial(self.registrar_threat, f"a peer of role {principal.role.value} is no registrar")
+        if principal.role is Role.UNVERIFIED:
+            return Denial("2.15", f"without TLS nobody may {action.value} here")
         if principal.role is Role.ANONYMOUS and not self.anonymous:
             return Denial("2.7", f"without a certificate nobody may {action.value} here")
         return None

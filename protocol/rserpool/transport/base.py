@@ -104,5 +104,9 @@ class Network(ABC):
         """
 
     @abstractmethod
+    def stop_listening(self) -> None:
+        """Accept nobody any more; what is up stays up."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Stop listening, and end all associations at once."""

@@ -170,8 +170,12 @@ class Driver:
         self.call(self._machine.wake)
 
     async def close(self) -> None:
-        """Stop: no input reaches the machine any more. What was sent before is delivered where that is possible."""
+        """Stop: no input reaches the machine any more, what was sent before is delivered where that is possible.
+
+        Nobody is accepted from the first moment on, so that who comes again at once learns that we are gone.
+        """
         self._closed = True
+        self._network.stop_listening()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._dialling.values():

@@ -123,9 +123,13 @@ class MemoryNetwork(Network):
                 asyncio.get_running_loop().call_soon(other.handler.restarted, other)
         self.links.clear()
 
-    async def close(self) -> None:
-        """Leave the network."""
+    def stop_listening(self) -> None:
+        """Accept nobody any more."""
         for key in [k for k, v in self._hub.listeners.items() if v[0] is self]:
             del self._hub.listeners[key]
+
+    async def close(self) -> None:
+        """Leave the network."""
+        self.stop_listening()
         for link in self.links:
             link.close("the process ends")

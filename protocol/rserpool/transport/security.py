@@ -28,7 +28,8 @@ class Security:
     """A process's credentials, and the pool it belongs to.
 
     Args:
-        trust_domain, namespace, pool: whose certificates are accepted; nobody else's, even of the same authority.
+        trust_domain, namespace, pool: whose certificates are accepted, even of the same authority nobody else's. A user
+            who was given nothing but a bundle leaves them empty: whoever it vouches for.
         role: the process's own, which decides what a refused registrar means.
         credentials: to begin with.
     """
@@ -74,7 +75,7 @@ class Security:
         return principal_of(identity)
 
     def _check_pool(self, identity: LeafIdentity) -> None:
-        if (identity.trust_domain, identity.namespace, identity.pool) != self._pool:
+        if any(self._pool) and (identity.trust_domain, identity.namespace, identity.pool) != self._pool:
             trust_domain, namespace, pool = self._pool
             own = f"spiffe://{trust_domain}/ns/{namespace}/pool/{pool}"
             raise IdentityError(f"{identity} is not of {own}")

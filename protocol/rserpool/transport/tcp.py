@@ -262,11 +262,15 @@ class TcpNetwork(Network):
             if not self._anonymous[source]:
                 del self._anonymous[source]
 
-    async def close(self) -> None:
-        """Stop listening, and end all associations."""
+    def stop_listening(self) -> None:
+        """Accept nobody any more."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+
+    async def close(self) -> None:
+        """Stop listening, and end all associations."""
+        self.stop_listening()
         for link in list(self._links):
             link.abort("the process ends")
 

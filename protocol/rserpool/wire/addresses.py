@@ -34,7 +34,7 @@ def decode_addresses(decoding: Decoding, tlvs: Sequence[Tlv]) -> tuple[Address, 
             addresses.append(_ipv4(decoding.data[at : at + 4]))
         else:
             at = decoding.expect_body(tlv, 16, "IPv6 Address")
-            addresses.append(_ipv6(decoding.data[at : at + 16]))
+            addresses.append(canonical_address(_ipv6(decoding.data[at : at + 16])))
     return tuple(addresses)
 
 

@@ -19,6 +19,17 @@ from rserpool.wire import INFINITE_LIFE, RFC, Dialect, Message, PoolElement, Ser
 
 ANSWERS_BEFORE_CLOSING: Final = 100
 """Refusals that went unanswered, by the rate limit, before an association is closed."""
+FORGIVEN_AFTER: Final = 60.0
+"""Seconds without a refusal after which they are counted anew."""
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """What one association was refused."""
+
+    bucket: TokenBucket
+    last: float
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +81,7 @@ class RegistrarConfig:
         server_id: its own, random and not 0, new at each start (RFC 5353 3.2.1).
         enrp: where it listens for its peers.
         peers: where the other registrars of the scope should be; empty if it is alone.
+        all_peers_known: there are no others, whose names could not be resolved yet.
         secure: every peer has proved who it is. All or nothing (threat 2.15).
         loopback: addresses of this host may be registered; only where a whole pool runs on it.
         takeover_by_lowest: arbitration of rsplib, which inverts RFC 5353 3.5.1.
@@ -78,6 +90,7 @@ class RegistrarConfig:
     server_id: int
     enrp: tuple[Endpoint, ...]
     peers: tuple[Endpoint, ...] = ()
+    all_peers_known: bool = True
     timers: RegistrarTimers = FAST.registrar
     limits: Limits = field(default_factory=Limits)
     dialect: Dialect = RFC
@@ -107,7 +120,7 @@ class RegistrarDesk(Desk):
         self.authoriser = authoriser
         self.space = Handlespace(rng)
         self.kicked: Callable[[Association, str], None] = lambda _association, _reason: None
-        self._refusals: dict[AssociationId, tuple[TokenBucket, list[int]]] = {}
+        self._refusals: dict[AssociationId, _Refusals] = {}
 
     @property
     def server_id(self) -> int:
@@ -148,14 +161,17 @@ class RegistrarDesk(Desk):
             return
         if association not in self._refusals:
             self._forget_closed()
-            self._refusals[association] = (TokenBucket(self.config.limits.refusals, self.now), [0])
-        bucket, unanswered = self._refusals[association]
-        if bucket.take(self.now):
+            self._refusals[association] = _Refusals(TokenBucket(self.config.limits.refusals, self.now), self.now)
+        refusals = self._refusals[association]
+        if self.now - refusals.last > FORGIVEN_AFTER:
+            refusals.unanswered = 0
+        refusals.last = self.now
+        if refusals.bucket.take(self.now):
             if answer is not None:
                 self.send(association, answer)
             return
-        unanswered[0] += 1
-        if unanswered[0] >= ANSWERS_BEFORE_CLOSING:
+        refusals.unanswered += 1
+        if refusals.unanswered >= ANSWERS_BEFORE_CLOSING:
             reason = "too many bad or forbidden messages"
             self.close(association, reason, abort=True)
             self.kicked(peer, reason)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from rserpool.asap.answers import bounded
 from rserpool.asap.authorisation import Action
-from rserpool.asap.effects import Association
+from rserpool.asap.effects import Association, TransportKind
 from rserpool.asap.events import Malformed
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.liveness import Liveness
@@ -12,7 +13,16 @@ from rserpool.asap.server.membership import Membership
 from rserpool.asap.server.registration import Registrations
 from rserpool.asap.server.reports import Reports
 from rserpool.asap.server.resolution import Resolutions
-from rserpool.wire import AsapType, DecodeError, ErrorCause, Ppid, asap, decode_and_report, name_of
+from rserpool.wire import (
+    AsapType,
+    DecodeError,
+    ErrorCause,
+    Ppid,
+    asap,
+    decode_and_report,
+    name_of,
+    unrecognized_message,
+)
 
 
 class AsapFront:
@@ -36,14 +46,18 @@ class AsapFront:
         try:
             decoded = decode_and_report(octets, Ppid.ASAP, self._desk.dialect)
         except DecodeError as e:
-            self._malformed(association, e)
+            self._malformed(association, e, len(octets))
             return
         message = decoded.message
         match message:
             case asap.HandleResolution():
                 self.resolutions.resolve(association, message)
-            case asap.EndpointKeepAliveAck():
+            case asap.EndpointKeepAliveAck() if self._may_be_element(association):
                 self._acknowledged(association, message)
+            case asap.EndpointKeepAliveAck():
+                self._desk.refuse(
+                    association.id, asap.AsapError(error=bounded((unrecognized_message(octets),), len(octets)))
+                )
             case asap.Registration():
                 self._registrations.register(association, message)
             case asap.Deregistration():
@@ -57,7 +71,7 @@ class AsapFront:
                 self._desk.ignored(association, name_of(message), "not for a registrar")
                 self._desk.refuse(association.id, None)
         if decoded.reports:
-            self._desk.refuse(association.id, asap.AsapError(error=decoded.reports))
+            self._desk.refuse(association.id, asap.AsapError(error=bounded(decoded.reports, len(octets))))
 
     def lost(self, association: Association) -> None:
         """An ASAP association has ended."""
@@ -71,17 +85,24 @@ class AsapFront:
             self._desk.refuse(association.id, None)
             return
         own = self.liveness.acknowledged(association, message)
-        probed = self._reports.acknowledged(association, message)
-        if not (own or probed):
+        if own:
+            self._reports.answered((message.pool_handle, message.pe_identifier))
+        elif not self._reports.acknowledged(association, message):
             self._desk.ignored(association, what, "nobody asked")
 
-    def _malformed(self, association: Association, error: DecodeError) -> None:
+    def _may_be_element(self, association: Association) -> bool:
+        """Over TCP only where the TCP profile is in force (RFC 5352 2.1)."""
+        return association.kind is not TransportKind.TCP or self._desk.dialect.tcp_profile
+
+    def _malformed(self, association: Association, error: DecodeError, length: int) -> None:
         self._desk.emit(Malformed(peer=str(association), offset=error.offset, reason=error.reason))
         joins = error.message_type == AsapType.REGISTRATION
         leaves = error.message_type == AsapType.DEREGISTRATION
-        causes: tuple[ErrorCause, ...] = error.causes
-        if (joins or leaves) and causes and error.pool_handle and error.pe_identifier is not None:
-            self._registrations.answer_broken(association, error.pool_handle, error.pe_identifier, causes, joins=joins)
+        causes: tuple[ErrorCause, ...] = bounded(error.causes, length - len(error.pool_handle or b""))
+        handle = error.pool_handle
+        named = handle is not None and len(handle) <= self._desk.config.limits.handle_length
+        if (joins or leaves) and causes and handle and named and error.pe_identifier is not None:
+            self._registrations.answer_broken(association, handle, error.pe_identifier, causes, joins=joins)
         elif causes and error.message_type != AsapType.ERROR:
             self._desk.refuse(association.id, asap.AsapError(error=causes))
         else:

@@ -20,7 +20,7 @@ from rserpool.asap.effects import Association, AssociationId, RequestId, endpoin
 from rserpool.asap.events import Change
 from rserpool.asap.limits import Rate, TokenBucket
 from rserpool.asap.server.desk import RegistrarDesk
-from rserpool.asap.server.membership import Membership, Transition
+from rserpool.asap.server.membership import EXPIRED, Membership, Transition
 from rserpool.handlespace import ElementKey
 from rserpool.wire import Ppid, asap
 
@@ -60,6 +60,7 @@ class Liveness:
         self._identities: Counter[str] = Counter()
         self._lost_at: deque[float] = deque(maxlen=MANY_LOST + 1)
         membership.observers.append(self._observe)
+        membership.on_expiry = self._expired
 
     def attach(self, key: ElementKey, association: Association) -> None:
         """An element has registered over this association."""
@@ -77,10 +78,12 @@ class Liveness:
             watch.claim = True
             self._desk.after(("alive", key), index / self._timers.takeover_rate, partial(self._ask, key))
 
-    def detach(self, key: ElementKey) -> None:
-        """An element leaves by itself: it is asked no more, its association stays."""
+    def detach(self, key: ElementKey, association: AssociationId) -> None:
+        """An element leaves by itself: it is asked no more; the association it says so on stays."""
         watch = self._watched.pop(key, None)
         if watch is not None:
+            self._release(association, key)
+            self._unline(watch, "the element has deregistered", but=association)
             self._forget(watch)
 
     def ask_now(self, key: ElementKey) -> None:
@@ -244,8 +247,14 @@ class Liveness:
             return
         gone = transition.after is None
         reason = f"the element was removed: {transition.reason}" if gone else "the element has another home now"
-        self._unline(watch, reason, abort=gone)
+        self._unline(watch, reason, abort=gone and transition.reason != EXPIRED)
         self._forget(watch)
+
+    def _expired(self, key: ElementKey) -> None:
+        """Tell an element that its registration is over (RFC 5352 2.2.4)."""
+        watch = self._watched.get(key)
+        if watch is not None and watch.line is not None:
+            self._desk.send(watch.line, asap.DeregistrationResponse(pool_handle=key[0], pe_identifier=key[1]))
 
     def _forget(self, watch: _Watch) -> None:
         self._desk.timers.cancel(("alive", watch.key))

@@ -20,6 +20,7 @@ from rserpool.wire import PoolElement, UpdateAction
 SAFETY: Final = 1.25
 """How much longer than its life an element of another registrar is kept."""
 
+EXPIRED: Final = "its registration expired"
 Announce = Callable[[UpdateAction, bytes, PoolElement], None]
 
 
@@ -51,12 +52,14 @@ class Membership:
 
     Attributes:
         announce: sends an ENRP_HANDLE_UPDATE to all peers; set by whoever knows them.
-        observers: called with each transition.
+        on_expiry: called before an own element is removed because its life is over.
+        observers: called with each transition, and when an element has registered again without any change.
     """
 
     def __init__(self, desk: RegistrarDesk) -> None:
         self._desk = desk
         self.announce: Announce = lambda _action, _handle, _element: None
+        self.on_expiry: Callable[[ElementKey], None] = lambda _: None
         self.observers: list[Callable[[Transition], None]] = []
 
     def grant(self, handle: bytes, element: PoolElement) -> None:
@@ -74,6 +77,8 @@ class Membership:
             self._tell(Change.MOVED, handle, before, owned, "registered here")
         elif before != owned:
             self._tell(Change.UPDATED, handle, before, owned)
+        else:  # nothing to report, but whoever keeps count of it begins anew
+            self._observe(Transition(change=Change.UPDATED, handle=handle, before=before, after=owned, reason=""))
 
     def learn(self, handle: bytes, element: PoolElement, reason: str) -> bool:
         """Another registrar says that this is its element.
@@ -132,7 +137,9 @@ class Membership:
         element = self._desk.space.get(key)
         if element is not None:
             own = element.home == self._desk.server_id
-            self.drop(key, Change.REMOVED, "its registration expired", announce=own)
+            if own:
+                self.on_expiry(key)
+            self.drop(key, Change.REMOVED, EXPIRED, announce=own)
 
     def _tell(
         self, change: Change, handle: bytes, before: PoolElement | None, after: PoolElement | None, reason: str = ""
@@ -140,6 +147,8 @@ class Membership:
         element = after or before
         assert element is not None
         self._desk.emit(ElementChanged(change=change, pool_handle=handle, element=element, reason=reason))
-        transition = Transition(change=change, handle=handle, before=before, after=after, reason=reason)
+        self._observe(Transition(change=change, handle=handle, before=before, after=after, reason=reason))
+
+    def _observe(self, transition: Transition) -> None:
         for observer in self.observers:
             observer(transition)

@@ -38,6 +38,8 @@ from rserpool.wire.policies import encode_policy
 from rserpool.wire.transports import encode_transport
 
 SECURITY = ErrorCause(CauseCode.SECURITY_REJECTION)
+REPEATABLE = 60_000
+"""Octets of the longest pool handle that any answer can repeat beside its causes."""
 RESOURCES = ErrorCause(CauseCode.LACK_OF_RESOURCES)
 
 
@@ -53,6 +55,8 @@ class Registrations:
     def register(self, association: Association, message: asap.Registration) -> None:
         """Answer an ASAP_REGISTRATION, and spread it if it is granted."""
         handle, wanted = message.pool_handle, message.element
+        if self._too_long(association, handle):
+            return
         cause = self._refusal(association, handle, wanted)
         if cause is not None:
             answer = asap.RegistrationResponse(
@@ -72,6 +76,8 @@ class Registrations:
         """Answer an ASAP_DEREGISTRATION; a stranger to us is granted without a word to the peers."""
         handle, identifier = message.pool_handle, message.pe_identifier
         key = (handle, identifier)
+        if self._too_long(association, handle):
+            return
         cause = self._deregistration_refusal(association, key)
         if cause is not None:
             answer = asap.DeregistrationResponse(pool_handle=handle, pe_identifier=identifier, error=(cause,))
@@ -81,9 +87,17 @@ class Registrations:
         if element is not None:
             if element.home != self._desk.server_id:  # it lost its home and came to us: own it, then let it go
                 self._membership.grant(handle, element)
-            self._liveness.detach(key)
+            self._liveness.detach(key, association.id)
             self._membership.drop(key, Change.DEREGISTERED, "it deregistered", announce=True)
         self._desk.send(association.id, asap.DeregistrationResponse(pool_handle=handle, pe_identifier=identifier))
+
+    def _too_long(self, association: Association, handle: bytes) -> bool:
+        """A handle that no answer could repeat is not answered by the request's own response."""
+        if len(handle) <= REPEATABLE:
+            return False
+        self._desk.ignored(association, "registration", f"pool handle of {len(handle)} octets")
+        self._desk.refuse(association.id, asap.AsapError(error=(invalid_values(),)))
+        return True
 
     def answer_broken(
         self,
@@ -141,6 +155,12 @@ class Registrations:
         what = "ASAP_DEREGISTRATION"
         if desk.denial(association, Action.DEREGISTER, what, *key):
             return SECURITY
+        if association.kind is TransportKind.TCP and not desk.dialect.tcp_profile:
+            desk.ignored(association, what, "deregisters over TCP, which needs the TCP profile")
+            return invalid_values()
+        if len(key[0]) > desk.config.limits.handle_length:
+            desk.ignored(association, what, f"pool handle of {len(key[0])} octets")
+            return invalid_values()
         if not self._rate.take(association.principal.name, desk.now):
             desk.ignored(association, what, "over the limit of registrations")
             return RESOURCES
@@ -157,14 +177,14 @@ class Registrations:
             return transport, "registers over TCP, which needs the TCP profile"
         if len(handle) > desk.config.limits.handle_length:
             return invalid_values(), f"pool handle of {len(handle)} octets"
-        if element.identifier == 0:
-            return invalid_values(), "PE identifier 0"
+        if element.identifier == 0 or element.life == 0:
+            return invalid_values(), "PE identifier 0" if element.identifier == 0 else "Registration Life 0"
         length = len(encode_element(element, desk.dialect))
         if length > desk.config.limits.element_length:
             return invalid_values(), f"Pool Element of {length} octets"
         if isinstance(element.policy, UnknownPolicy):
             return invalid_values(encode_policy(element.policy)), f"unknown policy {element.policy.TYPE:#010x}"
-        for address in (*element.transport.addresses, *_listening(element)):
+        for address in (*element.transport.addresses, *_listening(association, element)):
             fault = unusable(canonical_address(address), loopback=desk.config.loopback)
             if fault:
                 return transport, f"registers {address}: {fault}"
@@ -189,7 +209,7 @@ class Registrations:
     def _foreign_address(self, association: Association, element: PoolElement) -> Address | None:
         """An address the element wants to register but does not speak from (RFC 5352 2.2.1 MUST)."""
         own = {canonical_address(a) for a in association.peer_addresses}
-        named = (*element.transport.addresses, *_listening(element))
+        named = (*element.transport.addresses, *_listening(association, element))
         return next((a for a in named if canonical_address(a) not in own), None)
 
     def _is_same(self, association: Association, key: ElementKey) -> bool:
@@ -211,7 +231,8 @@ class Registrations:
         desk = self._desk
         asap_transport: AsapTransport
         if association.kind is TransportKind.SCTP:  # where it listens is where it speaks from
-            asap_transport = SctpTransport(port=association.peer_port, addresses=association.peer_addresses)
+            addresses = tuple(dict.fromkeys(canonical_address(a) for a in association.peer_addresses))
+            asap_transport = SctpTransport(port=association.peer_port, addresses=addresses)
         else:
             assert isinstance(wanted.asap_transport, TcpTransport)
             asap_transport = replace(wanted.asap_transport, unrecognized=())
@@ -230,9 +251,10 @@ class Registrations:
         return element, (invalid_values(encode_element(element, desk.dialect)),)
 
 
-def _listening(element: PoolElement) -> Iterable[Address]:
-    """Addresses of a TCP profile's ASAP Transport; an SCTP one is overwritten, so nobody looks at it."""
-    return element.asap_transport.addresses if isinstance(element.asap_transport, TcpTransport) else ()
+def _listening(association: Association, element: PoolElement) -> Iterable[Address]:
+    """Addresses of a TCP profile's ASAP Transport; over SCTP it is overwritten, so nobody looks at it."""
+    over_tcp = association.kind is TransportKind.TCP and isinstance(element.asap_transport, TcpTransport)
+    return element.asap_transport.addresses if over_tcp and element.asap_transport is not None else ()
 
 
 def _plain(transport: Transport) -> Transport:

@@ -77,22 +77,31 @@ class Reports:
             self._dial(key)
 
     def _count(self, key: ElementKey, reporter: str) -> None:
-        limits, now = self._desk.config.limits, self._desk.now
         tally = self._tallies.setdefault(key, _Tally())
-        tally.reported = {name: at for name, at in tally.reported.items() if now - at < limits.report_interval}
+        self._age(tally)
         if reporter in tally.reported:
             return
-        tally.reported[reporter] = now
+        tally.reported[reporter] = self._desk.now
         tally.count += 1
-        if tally.count > limits.bad_reports:
+        if tally.count > self._desk.config.limits.bad_reports:
             self._membership.drop(key, Change.REMOVED, f"{tally.count} users could not reach it", announce=True)
+
+    def answered(self, key: ElementKey) -> None:
+        """An own element has answered a keep-alive: what one user alone reports of it counts no more."""
+        tally = self._tallies.get(key)
+        if tally is None:
+            return
+        self._age(tally)
+        if len(tally.reported) < 2:
+            tally.count = 0
+
+    def _age(self, tally: _Tally) -> None:
+        limit, now = self._desk.config.limits.report_interval, self._desk.now
+        tally.reported = {name: at for name, at in tally.reported.items() if now - at < limit}
 
     def acknowledged(self, association: Association, message: asap.EndpointKeepAliveAck) -> bool:
         """An element has answered. Returns whether a probe had been sent over this association."""
         key = (message.pool_handle, message.pe_identifier)
-        tally = self._tallies.get(key)
-        if tally is not None and len(tally.reported) < 2:
-            tally.count = 0
         probe = self._probes.get(key)
         if probe is None or probe.association != association.id:
             return False

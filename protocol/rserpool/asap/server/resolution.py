@@ -15,7 +15,7 @@ from rserpool.asap.limits import Buckets
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.membership import Transition
 from rserpool.handlespace import Pool
-from rserpool.wire import CauseCode, EncodeError, ErrorCause, PoolElement, asap
+from rserpool.wire import CauseCode, EncodeError, ErrorCause, PoolElement, asap, invalid_values
 from rserpool.wire.elements import encode_element
 
 UNKNOWN_POOL: Final = (ErrorCause(CauseCode.UNKNOWN_POOL_HANDLE),)
@@ -54,6 +54,10 @@ class Resolutions:
     def resolve(self, association: Association, message: asap.HandleResolution) -> None:
         """Answer one resolution."""
         desk, handle = self._desk, message.pool_handle
+        if len(handle) > desk.config.limits.handle_length:
+            desk.ignored(association, "ASAP_HANDLE_RESOLUTION", f"pool handle of {len(handle)} octets")
+            desk.refuse(association.id, asap.AsapError(error=(invalid_values(),)))
+            return
         if desk.denial(association, Action.RESOLVE, "ASAP_HANDLE_RESOLUTION", handle):
             desk.refuse(association.id, asap.HandleResolutionResponse(pool_handle=handle, error=SECURITY))
             return

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: HTTP on a Unix socket only its owner can use.
+
+``GET /dump``, ``/elements``, ``/peers``, ``/status``; ``POST /drain``. It is what `rserpool dump` reads and what a
+pod's preStop hook speaks to; no port offers any of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rserpool.transport.http import Handler, HttpError, Request, Response, Target, ask
+
+
+class ControlError(Exception):
+    """A control socket that gave no answer; the text says why."""
+
+
+def shows(view: Callable[[], Any]) -> Handler:
+    """A handler that answers with a view as JSON."""
+
+    async def handle(_: Request) -> Response:
+        return json_response(view())
+
+    return handle
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer in JSON, for people too."""
+    body = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return Response(status=status, body=body.encode(), content_type="application/json")
+
+
+async def control(socket: Path, method: str, path: str, *, timeout: float = 5.0) -> Any:  # noqa: ASYNC109
+    """Ask a daemon through its socket.
+
+    Raises:
+        ControlError: nobody answers there, or the answer is a refusal.
+    """
+    try:
+        response = await ask(Target(unix=socket), method, path, timeout=timeout)
+    except HttpError as e:
+        raise ControlError(f"{socket}: {e}") from None
+    if response.status != 200:
+        raise ControlError(f"{socket}: {response.status} {response.body.decode(errors='replace').strip()}")
+    return json.loads(response.body)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process's credentials over its whole life: obtained, renewed at two thirds of the leaf's life, reloaded.
+
+Standing associations go on with what they were opened with; new ones use the new leaf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+
+from rserpool.authority import make_request
+from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest
+from rserpool.identity import IdentityError, LeafIdentity
+from rserpool.identity.certificates import Leaf, leaf_of
+from rserpool.transport.security import Security
+from rserpool.transport.tls import Credentials
+
+_log: Final = logging.getLogger(__name__)
+RENEW_AT: Final = 2 / 3
+JITTER: Final = 0.05
+"""Of the leaf's life: pods that started together do not renew together."""
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+POLL: Final = 2.0
+"""Seconds between two looks at credential files."""
+
+
+class CredentialsError(Exception):
+    """No credentials now; the text says why. Trying again may help."""
+
+
+class Source(Protocol):
+    """Where credentials come from."""
+
+    async def obtain(self, current: Credentials | None) -> Credentials:
+        """Get new ones.
+
+        Raises:
+            CredentialsError: there are none now.
+        """
+
+    async def changed(self, current: Credentials, renew_after: float) -> None:
+        """Return when it is time to get new ones."""
+
+
+class EnrolmentSource:
+    """Credentials from an enrolment server: by token once, by the current leaf from then on.
+
+    Args:
+        client: the server.
+        token_file: holds the token; read each time, since it is rotated.
+        identity: who we are.
+        dns_names: host names of a registrar.
+    """
+
+    def __init__(
+        self, client: EnrolmentClient, token_file: Path, identity: LeafIdentity, dns_names: tuple[str, ...]
+    ) -> None:
+        self._client = client
+        self._token_file = token_file
+        self._identity = identity
+        self._dns_names = dns_names
+
+    async def obtain(self, current: Credentials | None) -> Credentials:
+        """Make a key, and have it certified."""
+        made = make_request(self._identity, self._dns_names)
+        request = EnrolmentRequest(
+            namespace=self._identity.namespace,
+            pool=self._identity.pool,
+            role=self._identity.role,
+            request=made.request,
+        )
+        try:
+            if current is not None and leaf_of(current.chain[0]).not_after > datetime.now(UTC):
+                enrolled = await self._client.renew(request, current)
+            else:
+                enrolled = await self._client.enrol(request, self._token())
+            credentials = Credentials.from_pem(enrolled.chain, enrolled.bundle, made.key)
+            given = leaf_of(credentials.chain[0]).identity
+        except (EnrolmentError, IdentityError, ValueError) as e:
+            raise CredentialsError(str(e)) from None
+        if given != self._identity:
+            raise CredentialsError(f"was given a certificate for {given}, not for {self._identity}")
+        return credentials
+
+    def _token(self) -> str:
+        try:
+            return self._token_file.read_text().strip()
+        except OSError as e:
+            raise CredentialsError(f"the token file {self._token_file} cannot be read: {e.strerror}") from None
+
+    async def changed(self, current: Credentials, renew_after: float) -> None:
+        """Wait until the leaf is due."""
+        del current
+        await asyncio.sleep(renew_after)
+
+
+class FilesSource:
+    """Credentials from files that somebody else keeps fresh.
+
+    Args:
+        chain, key, bundle: PEM files; chain and key may be one file.
+    """
+
+    def __init__(self, chain: Path, key: Path, bundle: Path) -> None:
+        self._files = (chain, key, bundle)
+        self._seen: tuple[bytes, ...] = ()
+
+    async def obtain(self, current: Credentials | None) -> Credentials:
+        """Read the files."""
+        del current
+        try:
+            chain, key_pem, bundle = self._seen = self._read()
+            key = serialization.load_pem_private_key(key_pem, password=None)
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise CredentialsError(f"the key in {self._files[1]} is not an elliptic curve key")
+            credentials = Credentials.from_pem(chain, bundle, key)
+            leaf_of(credentials.chain[0])
+        except OSError as e:
+            raise CredentialsError(f"{e.filename} cannot be read: {e.strerror}") from None
+        except (ValueError, TypeError) as e:  # the text of a parser never holds the key itself
+            raise CredentialsError(f"the files {', '.join(str(f) for f in self._files)} do not fit: {e}") from None
+        return credentials
+
+    def _read(self) -> tuple[bytes, ...]:
+        return tuple(file.read_bytes() for file in self._files)
+
+    async def changed(self, current: Credentials, renew_after: float) -> None:
+        """Wait until a file has other contents."""
+        del current, renew_after
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                if self._read() != self._seen:
+                    return
+            except OSError:  # being replaced; the next look sees it whole
+                continue
+
+
+class Keeper:
+    """Keeps credentials fresh, and what is built on them.
+
+    Args:
+        source: where they come from.
+        make: builds a :class:`Security` on the first ones; later ones are reloaded into it.
+
+    Attributes:
+        leaf: the leaf in use, ``None`` before there is one.
+        on_renewed: called after each renewal.
+        renewals, failures: counted since the start.
+    """
+
+    def __init__(self, source: Source, make: Callable[[Credentials], Security]) -> None:
+        self._source = source
+        self._make = make
+        self._security: Security | None = None
+        self._current: Credentials | None = None
+        self.leaf: Leaf | None = None
+        self.on_renewed: Callable[[], None] = lambda: None
+        self.renewals = 0
+        self.failures = 0
+
+    async def first(self) -> Security:
+        """Obtain the first credentials, trying until there are some that can be used."""
+        while True:
+            credentials = await self._obtain()
+            try:
+                self._security = self._make(credentials)
+            except SSL.Error as e:
+                await self._unusable(e)
+                continue
+            return self._security
+
+    async def _obtain(self) -> Credentials:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                credentials = await self._source.obtain(self._current)
+            except CredentialsError as e:
+                self.failures += 1
+                _log.warning("no credentials: %s; trying again in %.1f s", e, pause)
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            self._current = credentials
+            self.leaf = leaf_of(credentials.chain[0])
+            return credentials
+
+    async def _unusable(self, error: SSL.Error) -> None:
+        self.failures += 1
+        _log.error("the new credentials cannot be used, the former stay in use: %s", error)
+        await asyncio.sleep(LONGEST_PAUSE)
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        assert self._security is not None
+        while True:
+            assert self._current is not None
+            assert self.leaf is not None
+            await self._source.changed(self._current, self._renew_after(self.leaf))
+            credentials = await self._obtain()
+            try:
+                self._security.reload(credentials)
+            except SSL.Error as e:
+                await self._unusable(e)
+                continue
+            self.renewals += 1
+            _log.info("the leaf was renewed; it is valid until %s", self.leaf.not_after.isoformat())
+            self.on_renewed()
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """What metrics show."""
+        not_after = self.leaf.not_after.timestamp() if self.leaf is not None else 0.0
+        return {
+            "rserpool_leaf_not_after_timestamp_seconds": ("When the leaf in use expires; 0: there is none.", not_after),
+            "rserpool_leaf_renewals": ("Renewals of the leaf since the start.", self.renewals),
+            "rserpool_leaf_failures": ("Attempts to obtain a leaf that failed, since the start.", self.failures),
+        }
+
+    def _renew_after(self, leaf: Leaf) -> float:
+        """Seconds until two thirds of what is left of a fresh leaf's life are over, a little earlier at random."""
+        left = (leaf.not_after - datetime.now(UTC)).total_seconds()
+        return max(1.0, left * (RENEW_AT - random.uniform(0, JITTER)))  # noqa: S311 - only spreads load

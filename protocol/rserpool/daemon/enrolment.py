@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enrolment: how a pod asks for its certificate.
+
+``POST /v1/enrol`` with a bearer token, once; ``POST /v1/renew`` with the current leaf over mutual TLS, ever after.
+The body is JSON with the request; the answer holds the chain and the trust bundle. The key never leaves this process.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from rserpool.asap.authorisation import Role
+from rserpool.transport.http import HttpError, Response, Target, ask
+from rserpool.transport.tls import Credentials, make_context
+from rserpool.wire import Address
+
+ENROL: Final = "/v1/enrol"
+RENEW: Final = "/v1/renew"
+
+
+class EnrolmentError(Exception):
+    """No certificate was given.
+
+    Attributes:
+        final: asking again will not help as long as nothing changes.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What was given: a chain and a trust bundle, PEM."""
+
+    chain: bytes
+    bundle: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRequest:
+    """What is asked for, as it goes over the wire."""
+
+    namespace: str
+    pool: str
+    role: Role
+    request: bytes
+
+    def to_json(self) -> bytes:
+        """The body of the request."""
+        return json.dumps(
+            {
+                "namespace": self.namespace,
+                "pool": self.pool,
+                "role": self.role.value,
+                "request": self.request.decode(),
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> EnrolmentRequest:
+        """Read a request's body.
+
+        Raises:
+            ValueError: it is not one; the text may be told to the client.
+        """
+        try:
+            fields = json.loads(body)
+            return cls(
+                namespace=str(fields["namespace"]),
+                pool=str(fields["pool"]),
+                role=Role(fields["role"]),
+                request=str(fields["request"]).encode(),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise ValueError("the body must be JSON with namespace, pool, role and request") from None
+
+
+def answer(enrolled: Enrolled) -> Response:
+    """The answer that grants."""
+    body = json.dumps({"chain": enrolled.chain.decode(), "bundle": enrolled.bundle.decode()}).encode()
+    return Response(body=body, content_type="application/json")
+
+
+def refusal(status: int, reason: str, message: str) -> Response:
+    """The answer that refuses: ``reason`` is a word for programs, ``message`` a sentence for people."""
+    body = json.dumps({"reason": reason, "message": message}).encode()
+    return Response(status=status, body=body, content_type="application/json")
+
+
+class EnrolmentClient:
+    """Asks one enrolment server.
+
+    Args:
+        url: ``https://host:port``.
+        authority: certificate of who signs the server's, PEM: first contact is pinned to it.
+        local: address to ask from.
+
+    Raises:
+        ValueError: the URL is not https, or the authority is not a certificate.
+    """
+
+    def __init__(self, url: str, authority: bytes, local: Address | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise ValueError(f"{url!r} is no place to enrol; write https://HOST:PORT")
+        self._host, self._port = parts.hostname, parts.port or 443
+        self._local = local
+        self._pinned = Credentials.trusting(authority)
+
+    async def enrol(self, request: EnrolmentRequest, token: str) -> Enrolled:
+        """Ask with a token.
+
+        Raises:
+            EnrolmentError: it was not given.
+        """
+        context = make_context(self._pinned, require_certificate=True)
+        target = Target(host=self._host, port=self._port, context=context, local=self._local)
+        return await self._ask(target, ENROL, request, {"authorization": f"Bearer {token}"})
+
+    async def renew(self, request: EnrolmentRequest, current: Credentials) -> Enrolled:
+        """Ask with the current leaf.
+
+        Raises:
+            EnrolmentError: it was not given.
+        """
+        credentials = Credentials(chain=current.chain, bundle=self._pinned.bundle, key=current.key)
+        context = make_context(credentials, require_certificate=True)
+        target = Target(host=self._host, port=self._port, context=context, local=self._local)
+        return await self._ask(target, RENEW, request, {})
+
+    async def _ask(self, target: Target, path: str, request: EnrolmentRequest, headers: dict[str, str]) -> Enrolled:
+        headers = {"content-type": "application/json", **headers}
+        try:
+            response = await ask(target, "POST", path, body=request.to_json(), headers=headers)
+        except HttpError as e:
+            raise EnrolmentError(f"the enrolment server at {self._host}:{self._port} cannot be asked: {e}") from None
+        try:
+            fields = json.loads(response.body)
+            if response.status == 200:
+                return Enrolled(chain=fields["chain"].encode(), bundle=fields["bundle"].encode())
+            message = str(fields["message"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise EnrolmentError(f"the enrolment server answered {response.status}, not as it should") from None
+        raise EnrolmentError(f"enrolment was refused: {message}", final=400 <= response.status < 429)

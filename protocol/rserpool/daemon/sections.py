@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections of configuration that registrar and sidecar have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rserpool.daemon import parsers as parse
+from rserpool.daemon.settings import setting
+from rserpool.wire import DIALECTS, Dialect
+
+
+def _dialect(raw: object) -> Dialect:
+    return DIALECTS[parse.one_of(*DIALECTS)(raw)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSection:
+    """Which pool this process belongs to."""
+
+    namespace: str = setting(parse.nonempty, "Namespace of the ServerPool.", example='"demo"')
+    name: str = setting(parse.nonempty, "Name of the ServerPool.", example='"echo"')
+    handle: str = setting(parse.text, "Pool handle; empty: the pool's name.", "")
+    trust_domain: str = setting(parse.nonempty, "Trust domain of its certificates.", "cluster.local")
+    dialect: Dialect = setting(_dialect, "rfc, or rsplib to speak with the reference implementation.", "rfc")
+
+    @property
+    def pool_handle(self) -> bytes:
+        """The pool handle's octets."""
+        return (self.handle or self.name).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecuritySection:
+    """Identity and trust. All or nothing: Insecure has no TLS anywhere."""
+
+    mode: str = setting(parse.one_of("Secure", "Insecure"), "Secure or Insecure.", "Secure")
+    source: str = setting(
+        parse.one_of("enrolment", "files"), "Where the identity comes from: enrolment or files.", "enrolment"
+    )
+    pod_uid: str = setting(parse.text, "UID of the pod this process runs in.", "")
+    dns_names: tuple[str, ...] = setting(parse.texts, "Host names in a registrar's certificate.", ())
+    url: str = setting(parse.text, "enrolment: where to enrol, https://HOST:PORT.", "")
+    token_file: Path | None = setting(parse.optional(parse.path), "enrolment: file with the bearer token.", "")
+    authority_file: Path | None = setting(
+        parse.optional(parse.path), "enrolment: file with the certificate of who signs the enrolment server.", ""
+    )
+    chain_file: Path | None = setting(parse.optional(parse.path), "files: certificate chain, leaf first, PEM.", "")
+    key_file: Path | None = setting(parse.optional(parse.path), "files: private key, PEM.", "")
+    bundle_file: Path | None = setting(parse.optional(parse.path), "files: trusted authorities, PEM.", "")
+
+    @property
+    def secure(self) -> bool:
+        """Whether there is TLS."""
+        return self.mode == "Secure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSection:
+    """What is written to standard error."""
+
+    format: str = setting(parse.one_of("text", "json"), "text or json.", "text")
+    level: str = setting(parse.one_of("debug", "info", "warning", "error"), "The least that is written.", "info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlSection:
+    """The Unix socket for dump, elements, peers and drain; only its owner can use it."""
+
+    socket: Path | None = setting(parse.optional(parse.path), "Path of the socket; empty: none.", "")

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration: one TOML file, overridden by the environment, read into frozen dataclasses.
+
+Unknown keys and impossible values are refused at the start, all at once, each with its file and line. The same
+declarations make the commented example file. (A sidecar has no room for a larger library than this.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+Parser = Callable[[object], Any]
+PREFIX: Final = "RSERPOOL_"
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used; each line names a place and what to write there."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def setting(parse: Parser, doc: str, default: object = dataclasses.MISSING, example: str = "") -> Any:
+    """Declare one key of a section.
+
+    Args:
+        parse: turns what TOML or the environment gave into the value; raises ValueError with what to write instead.
+        doc: one sentence for the example file and the documentation.
+        default: as it would stand in the file; without one the key is required.
+        example: shown for a key without a default.
+    """
+    metadata = {"parse": parse, "doc": doc, "default": default, "example": example}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=parse(default), metadata=metadata)
+
+
+def section(cls: type[T]) -> Any:
+    """Declare a section; one that has required keys must be in the file."""
+    required = any(f.default is dataclasses.MISSING for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+    metadata = {"section": cls}
+    if required:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default_factory=cls, metadata=metadata)
+
+
+def load(root: type[T], path: Path | None, environ: Mapping[str, str]) -> T:
+    """Read a configuration.
+
+    Args:
+        root: a dataclass of :func:`section` fields.
+        path: the file; ``None`` if everything comes from the environment.
+        environ: variables such as ``RSERPOOL_NETWORK_ADDRESS`` override ``address`` in ``[network]``.
+
+    Raises:
+        SettingsError: something is missing, unknown or impossible.
+    """
+    text, source = "", "environment"
+    if path is not None:
+        source = str(path)
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as e:
+            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+            raise SettingsError([f"{source}: cannot be read: {reason}"]) from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise SettingsError([f"{source}: not TOML: {e}"]) from None
+    reader = _Reader(source, text, environ)
+    value = reader.root(root, tables)
+    if reader.faults:
+        raise SettingsError(reader.faults)
+    assert value is not None
+    return value
+
+
+class _Reader:
+    """Reads one configuration, and collects all its faults."""
+
+    def __init__(self, source: str, text: str, environ: Mapping[str, str]) -> None:
+        self._source = source
+        self._lines = text.splitlines()
+        self._environ = environ
+        self.faults: list[str] = []
+
+    def root(self, root: type[T], tables: dict[str, Any]) -> T | None:
+        sections = {f.name: f.metadata["section"] for f in dataclasses.fields(root)}  # type: ignore[arg-type]
+        for name in tables:
+            if name not in sections:
+                self._fault(name, None, _unknown("section", name, sections))
+        values = {}
+        for name, cls in sections.items():
+            table = tables.get(name, {})
+            if isinstance(table, dict):
+                values[name] = self._section(name, cls, table)
+            else:
+                self._fault(name, None, f"write a table: [{name}]")
+        return None if self.faults else root(**values)
+
+    def _section(self, name: str, cls: type[Any], table: dict[str, Any]) -> Any:
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for key in table:
+            if key not in fields:
+                self._fault(name, key, _unknown("key", key, fields))
+        values: dict[str, Any] = {}
+        for key, field in fields.items():
+            variable = f"{PREFIX}{name}_{key}".upper()
+            if variable in self._environ:
+                self._parse(values, field, self._environ[variable], variable)
+            elif key in table:
+                self._parse(values, field, table[key], self._place(name, key))
+            elif field.default is dataclasses.MISSING:
+                self._fault(name, None, f"{key} is required: write {key} = {field.metadata['example']}")
+        return None if self.faults else cls(**values)
+
+    def _parse(self, values: dict[str, Any], field: dataclasses.Field[Any], raw: object, place: str) -> None:
+        try:
+            values[field.name] = field.metadata["parse"](raw)
+        except ValueError as e:
+            self.faults.append(f"{place}: {field.name} = {_shown(raw)}: {e}")
+
+    def _fault(self, section: str, key: str | None, message: str) -> None:
+        self.faults.append(f"{self._place(section, key)}: [{section}] {message}")
+
+    def _place(self, section: str, key: str | None) -> str:
+        """File and line where a key stands; that of the section if it is not there."""
+        header = re.compile(rf"\s*\[\s*{re.escape(section)}\s*\]")
+        begin = next((i for i, line in enumerate(self._lines) if header.match(line)), None)
+        if begin is None:
+            return self._source
+        if key is not None:
+            wanted = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
+            for i in range(begin + 1, len(self._lines)):
+                if self._lines[i].lstrip().startswith("["):
+                    break
+                if wanted.match(self._lines[i]):
+                    return f"{self._source}:{i + 1}"
+        return f"{self._source}:{begin + 1}"
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def _shown(raw: object) -> str:
+    text = repr(raw)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+def example(root: type[Any], *, comment_defaults: bool = True) -> str:
+    """The commented example of a configuration file: every key, what it means, its default."""
+    return "\n".join(_example_lines(root, comment_defaults=comment_defaults)) + "\n"
+
+
+def _example_lines(root: type[Any], *, comment_defaults: bool) -> Iterator[str]:
+    for part in dataclasses.fields(root):
+        cls = part.metadata["section"]
+        yield f"[{part.name}]  # {(cls.__doc__ or '').splitlines()[0]}" if cls.__doc__ else f"[{part.name}]"
+        for field in dataclasses.fields(cls):
+            default = field.metadata["default"]
+            yield f"# {field.metadata['doc']}"
+            if default is dataclasses.MISSING:
+                yield f"{field.name} = {field.metadata['example']}"
+            else:
+                yield f"{'# ' if comment_defaults else ''}{field.name} = {_toml(default)}"
+        yield ""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def render(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """Write a configuration file."""
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        lines.append("")
+    return "\n".join(lines)

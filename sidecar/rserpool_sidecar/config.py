@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sidecar's configuration, and what it makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from rserpool.asap.profiles import PROFILES, EndpointTimers
+from rserpool.daemon import parsers as parse
+from rserpool.daemon.sections import ControlSection, LogSection, PoolSection, SecuritySection
+from rserpool.daemon.settings import section, setting
+from rserpool.wire import Address, Policy, SctpTransport, TcpTransport, Transport, UdpTransport, policies
+from rserpool.wire.policies import MAX_LOAD
+
+_U32 = parse.integer(0, 0xFFFFFFFF)
+_POLICIES = (
+    "RoundRobin",
+    "WeightedRoundRobin",
+    "Random",
+    "WeightedRandom",
+    "Priority",
+    "LeastUsed",
+    "LeastUsedDegradation",
+    "PriorityLeastUsed",
+    "RandomizedLeastUsed",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSection:
+    """Where the element is."""
+
+    address: Address = setting(parse.address, "Own address: the pod's.", example='"10.0.0.8"')
+    asap_port: int = setting(parse.port, "Port on which registrars reach this sidecar.", 3864)
+    http_port: int = setting(parse.port_or_none, "Port for /healthz, /readyz and /metrics; 0: none.", 8081)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrarsSection:
+    """Where registrars may be."""
+
+    addresses: tuple[tuple[str, int], ...] = setting(
+        parse.places, "host:port of each; names are resolved again and again.", example='["registrars.demo.svc:3864"]'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplicationSection:
+    """What is registered."""
+
+    port: int = setting(parse.port, "Where the application serves pool users.", example="7007")
+    protocol: str = setting(parse.one_of("TCP", "SCTP", "UDP"), "What pool users speak to it.", "TCP")
+
+    def transport(self, address: Address) -> Transport:
+        """The User Transport."""
+        match self.protocol:
+            case "SCTP":
+                return SctpTransport(port=self.port, addresses=(address,))
+            case "UDP":
+                return UdpTransport(port=self.port, address=address)
+            case _:
+                return TcpTransport(port=self.port, address=address)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySection:
+    """How the element is chosen, and its share."""
+
+    type: str = setting(parse.one_of(*_POLICIES), "The pool's policy (RFC 5356).", "RoundRobin")
+    weight: int = setting(_U32, "WeightedRoundRobin, WeightedRandom: share of the work.", 1)
+    priority: int = setting(_U32, "Priority: the larger number comes first.", 0)
+    degradation: float = setting(
+        parse.number(0, 1), "LeastUsedDegradation, PriorityLeastUsed: load one more user adds.", 0.0
+    )
+
+    def policy(self, load: float) -> Policy:
+        """The policy with its data, at a load from 0 to 1."""
+        share, more = round(load * MAX_LOAD), round(self.degradation * MAX_LOAD)
+        match self.type:
+            case "WeightedRoundRobin":
+                return policies.WeightedRoundRobin(self.weight)
+            case "Random":
+                return policies.Random()
+            case "WeightedRandom":
+                return policies.WeightedRandom(self.weight)
+            case "Priority":
+                return policies.Priority(self.priority)
+            case "LeastUsed":
+                return policies.LeastUsed(share)
+            case "LeastUsedDegradation":
+                return policies.LeastUsedDegradation(share, more)
+            case "PriorityLeastUsed":
+                return policies.PriorityLeastUsed(share, more)
+            case "RandomizedLeastUsed":
+                return policies.RandomizedLeastUsed(share)
+            case _:
+                return policies.RoundRobin()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthSection:
+    """When the application is healthy; the fields are those of Kubernetes' probes."""
+
+    probe: str = setting(parse.one_of("tcpSocket", "httpGet"), "tcpSocket or httpGet.", "tcpSocket")
+    port: int = setting(parse.port_or_none, "Port to probe; 0: the application's.", 0)
+    path: str = setting(parse.text, "httpGet: the path.", "/")
+    headers: tuple[str, ...] = setting(parse.texts, "httpGet: headers, each as Name: value.", ())
+    initial_delay: float = setting(parse.seconds, "Before the first probe.", "0s")
+    period: float = setting(parse.seconds, "Between two probes; after a failed one half of it.", "1s")
+    timeout: float = setting(parse.seconds, "For one probe.", "1s")
+    failure_threshold: int = setting(parse.integer(1, 1000), "Failures in a row that make it unhealthy.", 2)
+    success_threshold: int = setting(parse.integer(1, 1000), "Successes in a row that make it healthy.", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimersSection:
+    """How fast failures are noticed; empty: as the profile has it."""
+
+    profile: str = setting(parse.one_of(*PROFILES), "Fast or RFC, as the registrars'.", "Fast")
+    registration_life: float | None = setting(parse.optional(parse.seconds), "Registration Life, whole seconds.", "")
+    leave: float = setting(parse.seconds, "Longest time to deregister in when the process ends.", "5s")
+
+    def timers(self) -> EndpointTimers:
+        """The timers in force.
+
+        Raises:
+            ValueError: they are impossible.
+        """
+        timers = PROFILES[self.profile].endpoint
+        if self.registration_life is None:
+            return timers
+        if self.registration_life < 3 or self.registration_life % 1:
+            raise ValueError("[timers] registration_life must be whole seconds, 3 or more")
+        return dataclasses.replace(timers, life=int(self.registration_life))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SidecarSettings:
+    """The whole configuration."""
+
+    pool: PoolSection = section(PoolSection)
+    network: NetworkSection = section(NetworkSection)
+    registrars: RegistrarsSection = section(RegistrarsSection)
+    application: ApplicationSection = section(ApplicationSection)
+    policy: PolicySection = section(PolicySection)
+    health: HealthSection = section(HealthSection)
+    security: SecuritySection = section(SecuritySection)
+    timers: TimersSection = section(TimersSection)
+    control: ControlSection = section(ControlSection)
+    log: LogSection = section(LogSection)

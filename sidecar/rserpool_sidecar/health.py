@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the application is healthy: Kubernetes' tcpSocket and httpGet probes, from inside the pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from rserpool.transport.http import HttpError, Target, ask
+from rserpool.transport.stream import describe
+from rserpool.wire import Address
+from rserpool_sidecar.config import HealthSection
+
+Probe = Callable[[], Awaitable[str]]
+"""Asks the application once; returns why it is not healthy, or nothing."""
+
+SOONER: Final = 0.5
+"""After a failed probe the next one comes after this part of the period: what is dead is out sooner."""
+
+
+def tcp_socket(address: Address, port: int, timeout: float) -> Probe:
+    """Healthy while the port accepts a connection."""
+
+    async def probe() -> str:
+        try:
+            async with asyncio.timeout(timeout):
+                _, writer = await asyncio.open_connection(str(address), port, local_addr=(str(address), 0))
+        except TimeoutError:
+            return f"port {port} accepts no connection within {timeout:g} s"
+        except OSError as e:
+            return f"port {port}: {describe(e)}"
+        writer.transport.abort()
+        return ""
+
+    return probe
+
+
+def http_get(address: Address, port: int, section: HealthSection) -> Probe:
+    """Healthy while a GET is answered with a status from 200 to 399."""
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (header.partition(":") for header in section.headers)
+    }
+    target = Target(host=str(address), port=port, local=address)
+
+    async def probe() -> str:
+        try:
+            response = await ask(target, "GET", section.path, headers=headers, timeout=section.timeout)
+        except HttpError as e:
+            return f"GET {section.path} on port {port}: {e}"
+        return "" if 200 <= response.status < 400 else f"GET {section.path} on port {port} answered {response.status}"
+
+    return probe
+
+
+class Prober:
+    """Probes for ever, and tells when the application becomes healthy or stops being so.
+
+    Args:
+        probe: how to ask.
+        section: how often, and how many times make a verdict.
+
+    Attributes:
+        healthy: ``None`` before the first verdict.
+        on_change: called with each verdict and the reason.
+    """
+
+    def __init__(self, probe: Probe, section: HealthSection) -> None:
+        self._probe = probe
+        self._section = section
+        self._in_a_row = 0
+        self._last_failure = ""
+        self.healthy: bool | None = None
+        self.reason = "not probed yet"
+        self.on_change: Callable[[bool, str], None] = lambda _healthy, _reason: None
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        await asyncio.sleep(self._section.initial_delay)
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            failure = await self._probe()
+            self.judge(failure)
+            pause = self._section.period * (SOONER if failure else 1.0)
+            await asyncio.sleep(max(0.0, began + pause - loop.time()))
+
+    def judge(self, failure: str) -> None:
+        """Take one probe's outcome into account."""
+        self._in_a_row = self._in_a_row + 1 if bool(failure) == bool(self._last_failure) else 1
+        self._last_failure = failure
+        threshold = self._section.failure_threshold if failure else self._section.success_threshold
+        verdict = not failure
+        if verdict is not self.healthy and self._in_a_row >= threshold:
+            self.healthy, self.reason = verdict, failure
+            self.on_change(verdict, failure)
