@@ -12,7 +12,7 @@ from rserpool.wire import DIALECTS, DecodeError, Ppid, decode_and_report, encode
 from rserpool_cli.errors import CommandError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+    from rserpool_cli.types import Commands
 
 
 def add_to(commands: Commands) -> None:

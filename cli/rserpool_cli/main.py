@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from rserpool import __version__
 from rserpool_cli import decode
 from rserpool_cli.errors import CommandError
+from rserpool_cli.up import command as up
 
-_COMMANDS = (decode,)
+_COMMANDS = (up, decode)
 
 
 def build_parser() -> argparse.ArgumentParser:

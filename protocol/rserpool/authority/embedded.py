@@ -73,22 +73,7 @@ class EmbeddedAuthority:
             leaf_life: how long its leaves are.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(_serial())
-            .not_valid_before(now - SKEW)
-            .not_valid_after(now + life)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(sign_certificates=True), critical=True)
-            .add_extension(identifier, critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        )
-        return cls(builder.sign(key, hashes.SHA256()), leaf_life, key)
+        return cls(self_signed(key, name, now, life), leaf_life, key)
 
     @property
     def bundle(self) -> bytes:
@@ -110,12 +95,12 @@ class EmbeddedAuthority:
             .subject_name(x509.Name([]))
             .issuer_name(self.certificate.subject)
             .public_key(key)
-            .serial_number(_serial())
+            .serial_number(new_serial())
             .not_valid_before(max(now - SKEW, self.certificate.not_valid_before_utc))
             .not_valid_after(min(now + self.leaf_life, self.certificate.not_valid_after_utc))
             .add_extension(names, critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(key_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(issuer, critical=False)
@@ -141,12 +126,33 @@ def _verified_key(pem: bytes, names: x509.SubjectAlternativeName) -> ec.Elliptic
     return key
 
 
-def _serial() -> int:
+def self_signed(key: ec.EllipticCurvePrivateKey, name: str, now: datetime, life: timedelta) -> x509.Certificate:
+    """A CA's own certificate, for leaves only (path length 0)."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(new_serial())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(now + life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_usage(sign_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def new_serial() -> int:
     """159 random bits: unpredictable, positive, of at most 20 octets (RFC 5280 4.1.2.2)."""
     return int.from_bytes(os.urandom(20)) >> 1 | 1
 
 
-def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    """What a key may do: sign certificates, or handshakes."""
     return x509.KeyUsage(
         digital_signature=not sign_certificates,
         key_cert_sign=sign_certificates,

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which processes a pool on this machine consists of, and how each is configured. Pure: nothing is started here."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rserpool.asap.authorisation import Role
+from rserpool.daemon.settings import render
+from rserpool.identity import LeafIdentity
+from rserpool.pool import ServerPool
+from rserpool.pool.model import UP_COMMAND, LoadSource, Mode, PolicyType, Protocol, SignerType, TransportName
+from rserpool.pool.settings import Tables, registrar_tables, sidecar_tables
+from rserpool_cli.errors import CommandError
+from rserpool_cli.up.loopback import Addresses, Place
+
+TRUST_DOMAIN: Final = "up.local"
+REGISTRARS, ELEMENTS, OTHERS = 1, 2, 3
+PRIVILEGED: Final = 1024
+_LOADED: Final = frozenset(
+    {
+        PolicyType.LEAST_USED,
+        PolicyType.LEAST_USED_DEGRADATION,
+        PolicyType.PRIORITY_LEAST_USED,
+        PolicyType.RANDOMIZED_LEAST_USED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPlan:
+    """One process.
+
+    Attributes:
+        name: unique in the pool, such as ``echo-registrar-0``.
+        kind: ``registrar``, ``sidecar`` or ``application``.
+        command: what to run.
+        environment: added to ours.
+        place: its address and ports.
+        configuration: contents of its file, if it has one.
+        identity: whom it may enrol as, in a secure pool.
+        folder: where it runs; ``None``: here.
+    """
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    place: Place
+    configuration: str = ""
+    identity: LeafIdentity | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpPlan:
+    """All of them, in the order in which they start, and what a user should be told once."""
+
+    pool: ServerPool
+    registrars: tuple[ProcessPlan, ...]
+    sidecars: tuple[ProcessPlan, ...]
+    applications: tuple[ProcessPlan, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def processes(self) -> tuple[ProcessPlan, ...]:
+        """All."""
+        return (*self.registrars, *self.applications, *self.sidecars)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What the command line says.
+
+    Attributes:
+        command: the application; empty: the manifest's annotation.
+        weights: of the elements in turn; empty: the manifest's.
+    """
+
+    elements: int = 3
+    command: tuple[str, ...] = ()
+    weights: tuple[int, ...] = ()
+
+
+def make_plan(
+    pool: ServerPool, options: UpOptions, addresses: Addresses, directory: Path, manifest: Path, url: str
+) -> UpPlan:
+    """Plan a pool.
+
+    Args:
+        pool: from the manifest.
+        options: from the command line.
+        addresses: give each process its place.
+        directory: of this pool's sockets, tokens and configuration files.
+        manifest: where the pool was read; its annotation's command runs beside it.
+        url: where to enrol.
+
+    Raises:
+        CommandError: this machine cannot run such a pool; the text says why.
+    """
+    _check(pool)
+    command, folder = _command(pool, options, manifest)
+    planner = _Planner(pool, addresses, directory, url)
+    registrars = tuple(planner.registrar(i) for i in range(pool.spec.registrars.replicas))
+    sidecars = tuple(planner.sidecar(i, options.weights) for i in range(options.elements))
+    applications = tuple(planner.application(i, command, folder) for i in range(options.elements))
+    return UpPlan(
+        pool=pool,
+        registrars=registrars,
+        sidecars=sidecars,
+        applications=applications,
+        remarks=tuple(_remarks(pool, planner)),
+    )
+
+
+def _check(pool: ServerPool) -> None:
+    spec = pool.spec
+    if TransportName.TCP not in spec.transport.order:
+        raise CommandError(
+            f"{pool.full_name}: spec.transport.order names SCTP only, and `rserpool up` runs pools over TCP; add TCP"
+        )
+    if spec.elements.protocol is Protocol.SCTP:
+        raise CommandError(
+            f"{pool.full_name}: spec.elements.protocol is SCTP, which this machine's loopback pool does not offer;"
+            " write TCP or UDP"
+        )
+
+
+def _command(pool: ServerPool, options: UpOptions, manifest: Path) -> tuple[tuple[str, ...], Path | None]:
+    if options.command:
+        return options.command, None
+    annotation = pool.metadata.annotations.get(UP_COMMAND)
+    if annotation is None:
+        raise CommandError(
+            f"{pool.full_name} does not say which program to run: give one after --,"
+            f" or write it into the annotation {UP_COMMAND}"
+        )
+    folder = manifest if manifest.is_dir() else manifest.parent
+    return tuple(shlex.split(annotation)), folder.resolve()
+
+
+def _remarks(pool: ServerPool, planner: _Planner) -> list[str]:
+    remarks = []
+    port = pool.spec.elements.port
+    if planner.application_port(0) != port:
+        remarks.append(f"port {port} needs rights a user has not: elements get {planner.application_port(0)} instead")
+    if pool.spec.security.mode is Mode.INSECURE:
+        remarks.append("security mode Insecure: no TLS, nobody is verified")
+    elif pool.spec.security.signer.type is not SignerType.EMBEDDED:
+        remarks.append(f"certificates are signed by this process, not by {pool.spec.security.signer.type}")
+    if pool.spec.policy.type in _LOADED and pool.spec.elements.load.source in LoadSource:
+        remarks.append("load is not measured here: tell it to a sidecar's socket (POST /load), until then it is 0")
+    return remarks
+
+
+class _Planner:
+    def __init__(self, pool: ServerPool, addresses: Addresses, directory: Path, url: str) -> None:
+        self._pool = pool
+        self._addresses = addresses
+        self._directory = directory
+        self._url = url
+        self._secure = pool.spec.security.mode is Mode.SECURE
+
+    @property
+    def _name(self) -> str:
+        return self._pool.metadata.name
+
+    def _registrar_place(self, index: int) -> Place:
+        return self._addresses.place(REGISTRARS, index, asap=3864, enrp=9902, http=8080)
+
+    def _element_place(self, index: int) -> Place:
+        port = self._pool.spec.elements.port
+        application = port if port >= PRIVILEGED else port + 8000
+        return self._addresses.place(ELEMENTS, index, application=application, asap=3864, http=8081)
+
+    def application_port(self, index: int) -> int:
+        """Where an element's application serves."""
+        return self._element_place(index).ports["application"]
+
+    def _places(self, port: str) -> list[str]:
+        places = [self._registrar_place(i) for i in range(self._pool.spec.registrars.replicas)]
+        return [f"{place.address}:{place.ports[port]}" for place in places]
+
+    def _identity(self, role: Role) -> LeafIdentity | None:
+        if not self._secure:
+            return None
+        return LeafIdentity(
+            trust_domain=TRUST_DOMAIN,
+            namespace=self._pool.metadata.namespace,
+            pool=self._name,
+            role=role,
+            pod_uid=str(uuid.uuid4()),
+        )
+
+    def _finish(self, tables: Tables, short: str, identity: LeafIdentity | None) -> str:
+        tables["control"] = {"socket": str(self._directory / f"{short}.sock")}
+        if identity is not None:
+            tables["security"] |= {
+                "source": "enrolment",
+                "pod_uid": identity.pod_uid,
+                "url": self._url,
+                "token_file": str(self._directory / f"{short}.token"),
+                "authority_file": str(self._directory / "authority.pem"),
+            }
+        return render(tables)
+
+    def registrar(self, index: int) -> ProcessPlan:
+        short = f"r{index}"
+        place = self._registrar_place(index)
+        tables = registrar_tables(self._pool, TRUST_DOMAIN)
+        tables["network"] = {
+            "address": str(place.address),
+            "asap_port": place.ports["asap"],
+            "enrp_port": place.ports["enrp"],
+            "http_port": place.ports["http"],
+            "loopback": True,
+        }
+        tables["peers"] = {"addresses": self._places("enrp")}
+        identity = self._identity(Role.REGISTRAR)
+        return ProcessPlan(
+            name=f"{self._name}-registrar-{index}",
+            kind="registrar",
+            command=(*_python(), "-m", "rserpool_registrar", "--config", str(self._directory / f"{short}.toml")),
+            environment={},
+            place=place,
+            configuration=self._finish(tables, short, identity),
+            identity=identity,
+        )
+
+    def sidecar(self, index: int, weights: Sequence[int]) -> ProcessPlan:
+        short = f"s{index}"
+        place = self._element_place(index)
+        tables = sidecar_tables(self._pool, TRUST_DOMAIN)
+        tables["network"] = {
+            "address": str(place.address),
+            "asap_port": place.ports["asap"],
+            "http_port": place.ports["http"],
+        }
+        tables["registrars"] = {"addresses": self._places("asap")}
+        tables["application"]["port"] = place.ports["application"]
+        if weights:
+            tables["policy"]["weight"] = weights[index % len(weights)]
+        identity = self._identity(Role.ELEMENT)
+        return ProcessPlan(
+            name=f"{self._name}-{index}/sidecar",
+            kind="sidecar",
+            command=(*_python(), "-m", "rserpool_sidecar", "--config", str(self._directory / f"{short}.toml")),
+            environment={},
+            place=place,
+            configuration=self._finish(tables, short, identity),
+            identity=identity,
+        )
+
+    def application(self, index: int, command: Sequence[str], folder: Path | None) -> ProcessPlan:
+        place = self._element_place(index)
+        address, port = str(place.address), str(place.ports["application"])
+        return ProcessPlan(
+            name=f"{self._name}-{index}",
+            kind="application",
+            command=tuple(part.replace("{address}", address).replace("{port}", port) for part in command),
+            environment={"RSERPOOL_ADDRESS": address, "RSERPOOL_PORT": port},
+            place=place,
+            folder=folder,
+        )
+
+
+def _python() -> tuple[str, ...]:
+    """The interpreter for daemons: without docstrings, which saves each of them two MiB."""
+    return (sys.executable, "-OO")

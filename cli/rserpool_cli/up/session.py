@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of `rserpool up`, from the first process to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from rserpool.client import PoolUser, Scope
+from rserpool.client.scope import running_pools
+from rserpool.pool import ServerPool
+from rserpool.pool.model import Mode
+from rserpool.transport.http import HttpError, Target, ask
+from rserpool.wire import PoolElement, TcpTransport, UdpTransport
+from rserpool_cli.errors import CommandError
+from rserpool_cli.up.enrolment import Enroller
+from rserpool_cli.up.loopback import Addresses
+from rserpool_cli.up.plan import OTHERS, ProcessPlan, UpOptions, UpPlan, make_plan
+from rserpool_cli.up.state import write_files, write_state
+from rserpool_cli.up.supervisor import Supervised, end_all
+
+START: Final = 20.0
+"""Seconds in which the registrars must serve."""
+
+Say = Callable[[str], None]
+
+
+class Session:
+    """A pool while it runs.
+
+    Args:
+        pool, options, manifest: what to run, see :func:`~rserpool_cli.up.plan.make_plan`.
+        addresses, directory: claimed for it.
+        restart: seconds after which a process that died is started again; 0: never.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        pool: ServerPool,
+        options: UpOptions,
+        manifest: Path,
+        addresses: Addresses,
+        directory: Path,
+        *,
+        restart: float,
+        say: Say,
+    ) -> None:
+        self._pool = pool
+        self._addresses = addresses
+        self._directory = directory
+        self._say = say
+        self._secure = pool.spec.security.mode is Mode.SECURE
+        self._enroller = Enroller(pool)
+        self._server = addresses.place(OTHERS, 0, https=8443)
+        url = f"https://{self._server.address}:{self._server.ports['https']}"
+        self.plan: UpPlan = make_plan(pool, options, addresses, directory, manifest, url)
+        self._registrars = [self._supervised(p, restart) for p in self.plan.registrars]
+        self._sidecars = [self._supervised(p, restart) for p in self.plan.sidecars]
+        self._applications = [self._supervised(p, restart) for p in self.plan.applications]
+        self._ending = False
+
+    @property
+    def processes(self) -> list[Supervised]:
+        """All processes."""
+        return [*self._registrars, *self._applications, *self._sidecars]
+
+    def _supervised(self, plan: ProcessPlan, restart: float) -> Supervised:
+        log = self._directory / f"{plan.name.replace('/', '-')}.log" if plan.kind != "application" else None
+        process = Supervised(plan, log, restart)
+        process.on_start = self._started
+        process.on_exit = self._exited
+        process.on_line = lambda p, line: self._say(f"[{p.plan.name}] {line}")
+        return process
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything, show the pool's changes until told to stop, end everything.
+
+        Raises:
+            CommandError: the registrars do not come up.
+        """
+        for remark in self.plan.remarks:
+            self._say(f"note: {remark}")
+        watching: asyncio.Task[None] | None = None
+        try:
+            await self._start(stop)
+            if not stop.is_set():
+                watching = asyncio.create_task(self._watch())
+                await stop.wait()
+        finally:
+            self._ending = True
+            self._say("ending")
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+            await end_all(self._sidecars)  # they deregister first
+            await end_all(self._applications)
+            await end_all(self._registrars)
+            await self._enroller.close()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        tokens = {p.name: self._enroller.token_for(p.identity) for p in self.plan.processes if p.identity is not None}
+        write_files(self._directory, self.plan, tokens, self._enroller.installation)
+        if self._secure:
+            await self._enroller.listen(self._server)
+        for process in (*self._registrars, *self._applications):
+            process.start()
+        await self._registrars_serve(stop)
+        for process in self._sidecars:
+            process.start()
+        self._tell()
+
+    async def _registrars_serve(self, stop: asyncio.Event) -> None:
+        """Wait until the registrars serve, and say why if they do not."""
+        deadline = time.monotonic() + START
+        for process in self._registrars:
+            place = process.plan.place
+            target = Target(host=str(place.address), port=place.ports["http"])
+            while not stop.is_set() and not await self._is_ready(target):
+                if time.monotonic() > deadline:
+                    raise CommandError(f"{process.plan.name} does not serve: {self._last_words(process)}")
+                await asyncio.sleep(0.02)
+
+    async def _is_ready(self, target: Target) -> bool:
+        try:
+            return (await ask(target, "GET", "/readyz", timeout=1.0)).status == 200
+        except HttpError:
+            return False
+
+    def _last_words(self, process: Supervised) -> str:
+        log = self._directory / f"{process.plan.name.replace('/', '-')}.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return lines[-1] if lines else "it wrote nothing"
+
+    # -- what is shown
+
+    def _started(self, process: Supervised) -> None:
+        if process.lives > 1:
+            self._say(f"{process.plan.name} is started again")
+        self._tell()
+
+    def _exited(self, process: Supervised, status: int) -> None:
+        if not self._ending:
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            words = f": {self._last_words(process)}" if process.plan.kind != "application" and status > 0 else ""
+            self._say(f"{process.plan.name} {how}{words}")
+
+    def _tell(self) -> None:
+        bundle = self._enroller.bundle if self._secure else None
+        write_state(self._directory, self.plan, self.processes, bundle, self._addresses)
+
+    def scope(self) -> Scope:
+        """The pool as its users find it."""
+        return next(scope for scope in running_pools() if scope.origin == str(self._directory))
+
+    async def _watch(self) -> None:
+        """Print who joins and leaves, as a pool user sees it."""
+        names = {(str(p.place.address), p.place.ports["application"]): p.name for p in self.plan.applications}
+        known: dict[int, str] = {}
+        async with PoolUser(self.scope()) as users:
+            async for pool in users.watch(self.plan.pool.handle):
+                now = {e.identifier: _describe(e, names) for e in pool.elements}
+                for identifier, text in sorted(now.items(), key=lambda item: item[1]):
+                    if known.get(identifier) != text:
+                        self._say(f"{'~' if identifier in known else '+'} {text}")
+                for identifier in sorted(known.keys() - now.keys()):
+                    self._say(f"- {known[identifier]}")
+                if known or now:
+                    self._say(f"  {len(now)} of {len(names)} elements in the pool")
+                known = now
+
+
+def _describe(element: PoolElement, names: dict[tuple[str, int], str]) -> str:
+    transport = element.transport
+    if isinstance(transport, TcpTransport | UdpTransport):
+        where = (str(transport.address), transport.port)
+        return f"{names.get(where, 'somebody')}  {where[0]}:{where[1]}  {element.identifier:#010x}"
+    return f"{element.identifier:#010x}"

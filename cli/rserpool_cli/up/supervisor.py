@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs processes: starts them, starts them again when they die, ends them in order. None outlives this one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from rserpool_cli.up.plan import ProcessPlan
+
+PATIENCE: Final = 5.0
+"""Seconds a process has to end after it was asked to."""
+LONGEST_PAUSE: Final = 30.0
+_PR_SET_PDEATHSIG: Final = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """In the child: end when the parent does, even if it was killed (Linux)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Supervised:
+    """One process, over all its lives.
+
+    Args:
+        plan: what to run.
+        log: file for what it writes; ``None``: its lines are given to ``on_line``.
+        restart: seconds before it is started again; 0: never.
+
+    Attributes:
+        pid: of its current life, ``None`` between two.
+        on_start, on_exit, on_line: told of its lives and lines.
+    """
+
+    def __init__(self, plan: ProcessPlan, log: Path | None, restart: float) -> None:
+        self.plan = plan
+        self.pid: int | None = None
+        self.lives = 0
+        self.on_start: Callable[[Supervised], None] = lambda _: None
+        self.on_exit: Callable[[Supervised, int], None] = lambda _process, _status: None
+        self.on_line: Callable[[Supervised, str], None] = lambda _process, _line: None
+        self._log = log
+        self._restart = restart
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start its first life."""
+        self._task = asyncio.create_task(self._live())
+
+    async def _live(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause = self._restart
+        while True:
+            began = loop.time()
+            status = await self._once()
+            self.pid = None
+            if self.is_ending:
+                return
+            self.on_exit(self, status)
+            if not self._restart:
+                return
+            await asyncio.sleep(pause)
+            short = loop.time() - began < LONGEST_PAUSE
+            pause = min(2 * pause, LONGEST_PAUSE) if short else self._restart
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is to live no more."""
+        return self._ending
+
+    async def _once(self) -> int:
+        plan = self.plan
+        try:
+            with self._log.open("ab") if self._log is not None else contextlib.nullcontext() as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *plan.command,
+                    env={**os.environ, **plan.environment},
+                    cwd=plan.folder,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log if log is not None else asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is for us: we end them in order
+                    preexec_fn=_die_with_parent,
+                )
+        except OSError as e:
+            self.on_line(self, f"cannot be started: {plan.command[0]}: {e.strerror}")
+            return 127
+        self.pid = self._process.pid
+        self.lives += 1
+        self.on_start(self)
+        if self._process.stdout is not None:
+            await self._read(self._process.stdout)
+        return await self._process.wait()
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # a line beyond the buffer's limit
+                continue
+            if not line:
+                return
+            self.on_line(self, line.decode(errors="replace").rstrip("\n"))
+
+    async def end(self) -> None:
+        """Ask it to end, and make it if it does not; it is not started again."""
+        self._ending = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            _signal_group(process.pid, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), PATIENCE)
+            except TimeoutError:
+                _signal_group(process.pid, signal.SIGKILL)
+                await process.wait()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal a process and its children: it leads its own group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+async def end_all(processes: Iterable[Supervised]) -> None:
+    """End processes, all at once."""
+    await asyncio.gather(*(process.end() for process in processes))
