@@ -33,7 +33,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    program: list[str] = []
+    if "--" in words and words[0] == "up":  # what follows is somebody else's command line
+        at = words.index("--")
+        words, program = words[:at], words[at + 1 :]
+        if not program:
+            parser.error("up: there is no command after --")
+    arguments = parser.parse_args(words)
+    arguments.program = program
     try:
         status: int = arguments.run(arguments)
     except CommandError as e:

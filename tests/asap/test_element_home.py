@@ -242,6 +242,20 @@ def test_other_messages_of_a_silent_home_are_no_keep_alives() -> None:
     assert home not in rig.up
 
 
+def test_an_element_that_comes_back_to_its_home_gives_it_time_for_a_keep_alive() -> None:
+    rig = settled()
+    home = rig.at(1)
+    rig.do(rig.machine.leave(rig.now))
+    assert rig.machine.state is ElementState.DEREGISTERED
+    rig.run(2.0)
+    rig.do(rig.machine.serve(rig.now))
+    rig.run(2.9)
+    assert home in rig.up
+    assert rig.machine.registered
+    rig.run(0.2)
+    assert home not in rig.up
+
+
 def test_in_the_rfc_profile_silence_means_nothing() -> None:
     rig = element_rig(registrars=2, timers=RFC.endpoint)
     rig.run(100_000)

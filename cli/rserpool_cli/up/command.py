@@ -40,7 +40,6 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--pool", metavar="NAME", help="which pool, if the file has several")
     parser.add_argument("--single-address", action="store_true", help="use 127.0.0.1 and many ports, as on macOS")
     parser.add_argument("file", type=Path, metavar="FILE", help="the manifest, or a folder of manifests")
-    parser.add_argument("program", nargs="*", metavar="COMMAND", help="the application (after --)")
     parser.set_defaults(run=run)
 
 

@@ -257,6 +257,8 @@ class Element(EndpointMachine):
             return
         self._attempts = self._refusals = 0
         self._backoff = 0.0
+        if not self._registered:
+            self._await_home()  # from now on it owes us keep-alives
         self._registered = self._held = True
         self._become(ElementState.REGISTERED, ", ".join(str(c) for c in response.error))
         again = self._timers.reregistration(self._timers.life)

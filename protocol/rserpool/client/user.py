@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -236,7 +236,7 @@ class PoolUser:
         try:
             while True:
                 update = await queue.get()
-                if last is None or set(update.elements) != set(last.elements):
+                if last is None or _seen(update) != _seen(last):
                     last = update
                     yield update
         finally:
@@ -260,3 +260,8 @@ class PoolUser:
                 self._refusal = f"the registrar at {peer} was not believed: {reason}"
             case _:
                 pass
+
+
+def _seen(resolution: Resolution) -> set[PoolElement]:
+    """What a user sees of a pool; which registrar is an element's home is none of its business."""
+    return {replace(element, home=0) for element in resolution.elements}
