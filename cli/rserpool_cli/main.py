@@ -2,7 +2,7 @@
 """The entry point: which command was asked for, and what its outcome is as an exit status.
 
 Exit statuses: 0 done; 1 the command could not do what was asked, and one line on standard error says why; 2 the
-command line itself is wrong.
+command line itself is wrong; 3 no registrar; 4 no such pool; 5 refused; 6 no answer.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 
 from rserpool import __version__
-from rserpool_cli import decode
+from rserpool_cli import decode, look, resolve
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up import command as up
 
-_COMMANDS = (up, decode)
+_COMMANDS = (up, resolve, look, decode)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_to(commands)
+    version = commands.add_parser("version", help="which version this is")
+    version.set_defaults(run=_version)
     return parser
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"rserpool {__version__}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rserpool resolve` and `rserpool watch`: what a pool handle stands for, once or as it changes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rserpool.client import PoolUser, PoolUserError, Resolution
+from rserpool.handlespace import describe_policy, describe_transport
+from rserpool.wire import PoolElement, readable_handle
+from rserpool_cli.output import add_output, show, table
+from rserpool_cli.scope import STATUSES, add_scope, failure, scope_of
+
+if TYPE_CHECKING:
+    from rserpool_cli.types import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare both commands."""
+    resolve = commands.add_parser(
+        "resolve",
+        help="which elements a pool has",
+        description="Ask a registrar what a handle stands for.",
+        epilog=STATUSES,
+    )
+    resolve.add_argument("handle", metavar="HANDLE", help="pool handle; 0x and hex digits for one that is not text")
+    resolve.add_argument("--items", type=int, metavar="N", help="how many elements to ask for")
+    resolve.set_defaults(run=run_resolve)
+    watch = commands.add_parser(
+        "watch", help="show a pool's changes", description="Show a pool now and whenever it changes, until Ctrl-C.",
+        epilog=STATUSES,
+    )  # fmt: skip
+    watch.add_argument("handle", metavar="HANDLE", help="pool handle")
+    watch.set_defaults(run=run_watch)
+    for parser in (resolve, watch):
+        add_scope(parser)
+        add_output(parser)
+
+
+def handle_of(text: str) -> bytes:
+    """The octets of a handle as people write it."""
+    if text.startswith("0x"):
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(text[2:])
+    return text.encode()
+
+
+def run_resolve(arguments: argparse.Namespace) -> int:
+    """Resolve once.
+
+    Raises:
+        CommandError: no answer, or none that helps; its status says which.
+    """
+    return asyncio.run(_resolve(arguments))
+
+
+async def _resolve(arguments: argparse.Namespace) -> int:
+    async with PoolUser(scope_of(arguments)) as users:
+        try:
+            resolution = await users.resolve(handle_of(arguments.handle), items=arguments.items)
+        except PoolUserError as e:
+            raise failure(e) from None
+    if arguments.output == "json":
+        show(to_jsonable(resolution))
+    else:
+        print(_table(resolution))
+    return 0
+
+
+def run_watch(arguments: argparse.Namespace) -> int:
+    """Show changes until interrupted."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_watch(arguments))
+    return 0
+
+
+async def _watch(arguments: argparse.Namespace) -> None:
+    known: dict[int, PoolElement] = {}
+    async with PoolUser(scope_of(arguments)) as users:
+        async for resolution in users.watch(handle_of(arguments.handle)):
+            if arguments.output == "json":
+                show(to_jsonable(resolution), indent=None)
+                continue
+            when = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
+            now = {e.identifier: e for e in resolution.elements}
+            for element in resolution.elements:
+                if element.identifier not in known:
+                    print(f"{when}  + {_line(element)}", flush=True)
+            for identifier in known.keys() - now.keys():
+                print(f"{when}  - {_line(known[identifier])}", flush=True)
+            print(f"{when}  {len(now)} element(s)", flush=True)
+            known = now
+
+
+def _line(element: PoolElement) -> str:
+    return f"{element.identifier:#010x}  {describe_transport(element.transport)}"
+
+
+def _table(resolution: Resolution) -> str:
+    policy = describe_policy(resolution.policy).partition("(")[0] if resolution.policy is not None else "RoundRobin"
+    rows = [
+        (f"{e.identifier:#010x}", describe_transport(e.transport), describe_policy(e.policy), f"{e.home:#010x}")
+        for e in resolution.elements
+    ]
+    head = f"{readable_handle(resolution.handle)}: {len(rows)} element(s), policy {policy}, in the order to try them"
+    return f"{head}\n{table(('ELEMENT', 'TRANSPORT', 'POLICY', 'HOME'), rows)}"
+
+
+def to_jsonable(resolution: Resolution) -> dict[str, Any]:
+    """A resolution as JSON data."""
+    return {
+        "handle": readable_handle(resolution.handle),
+        "policy": describe_policy(resolution.policy) if resolution.policy is not None else "RoundRobin()",
+        "elements": [
+            {
+                "identifier": f"{e.identifier:#010x}",
+                "transport": describe_transport(e.transport),
+                "policy": describe_policy(e.policy),
+                "home": f"{e.home:#010x}",
+            }
+            for e in resolution.elements
+        ],
+    }
