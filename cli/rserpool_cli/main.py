@@ -15,8 +15,9 @@ from rserpool import __version__
 from rserpool_cli import decode, look, resolve
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up import command as up
+from rserpool_cli.up import scale
 
-_COMMANDS = (up, resolve, look, decode)
+_COMMANDS = (up, scale, resolve, look, decode)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -64,13 +64,30 @@ def _named(arguments: argparse.Namespace) -> Scope | None:
     return _running(arguments.pool) if arguments.pool else None
 
 
-def _running(name: str) -> Scope:
-    namespace, _, pool = name.rpartition("/")
-    found = [s for s in running_pools() if s.pool == pool and namespace in ("", s.namespace)]
-    if len(found) != 1:
-        there = ", ".join(f"{s.namespace}/{s.pool}" for s in running_pools()) or "none"
-        raise ScopeError(f"{len(found)} pools named {name} run on this machine; there are: {there}")
-    return found[0]
+def named_running(name: str | None) -> Scope:
+    """The pool of that name that runs on this machine; without a name the only one.
+
+    Raises:
+        CommandError: there is none, or more than one.
+    """
+    try:
+        return _running(name)
+    except ScopeError as e:
+        raise CommandError(str(e), NO_REGISTRAR) from None
+
+
+def _running(name: str | None) -> Scope:
+    everybody = list(running_pools())
+    namespace, _, pool = (name or "").rpartition("/")
+    found = [s for s in everybody if pool in ("", s.pool) and namespace in ("", s.namespace)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{s.namespace}/{s.pool}" for s in everybody)
+    if not everybody:
+        raise ScopeError("no pool runs on this machine; start one with `rserpool up`")
+    if found:
+        raise ScopeError(f"several pools run on this machine; choose one with --pool: {there}")
+    raise ScopeError(f"no pool {name} runs on this machine; there are: {there}")
 
 
 def failure(error: PoolUserError) -> CommandError:

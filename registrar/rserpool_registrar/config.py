@@ -11,7 +11,7 @@ from rserpool.asap.profiles import PROFILES, RegistrarTimers
 from rserpool.asap.server.desk import Limits
 from rserpool.daemon import parsers as parse
 from rserpool.daemon.sections import ControlSection, LogSection, PoolSection, SecuritySection
-from rserpool.daemon.settings import section, setting
+from rserpool.daemon.settings import KeyFaultError, section, setting
 from rserpool.transport.tcp import TcpLimits
 from rserpool.wire import Address
 
@@ -58,22 +58,27 @@ class TimersSection:
     keep_alive_timeout: float | None = setting(_DURATION, "Wait for one acknowledgement.", "")
 
     def timers(self) -> RegistrarTimers:
-        """The timers in force.
-
-        Raises:
-            ValueError: they contradict each other.
-        """
+        """The timers in force."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "profile"}
         changes = {name: value for name, value in given.items() if value is not None}
-        timers = dataclasses.replace(PROFILES[self.profile].registrar, **changes)
-        for name, value in changes.items():
-            if value <= 0:
-                raise ValueError(f"[timers] {name} must be more than 0")
+        return dataclasses.replace(PROFILES[self.profile].registrar, **changes)
+
+    def check(self) -> None:
+        """Whether they fit together.
+
+        Raises:
+            KeyFaultError: they contradict each other.
+        """
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) == 0:
+                raise KeyFaultError(field.name, "0 is no time to wait; write a duration such as 500ms")
+        timers = self.timers()
         if timers.last_heard <= 2 * timers.heartbeat:
-            raise ValueError(
-                f"[timers] last_heard {timers.last_heard:g} s must be more than twice heartbeat {timers.heartbeat:g} s"
+            raise KeyFaultError(
+                "last_heard" if self.last_heard is not None else "heartbeat",
+                f"last_heard is {timers.last_heard:g} s and must be more than twice heartbeat,"
+                f" which is {timers.heartbeat:g} s",
             )
-        return timers
 
 
 @dataclass(frozen=True, kw_only=True)

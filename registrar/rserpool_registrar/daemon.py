@@ -37,7 +37,6 @@ async def main(settings: RegistrarSettings, stop: asyncio.Event) -> int:
     """Run until told to stop; returns the exit status."""
     logs.set_up(form=settings.log.format, level=settings.log.level)
     try:
-        settings.timers.timers()
         keeper = keeper_of(settings.pool, settings.security, Role.REGISTRAR, settings.network.address)
     except SettingsError as e:
         for line in e.lines:
@@ -65,6 +64,9 @@ class RegistrarDaemon:
         self._control = HttpServer(
             {
                 ("GET", "/dump"): shows(self._dump),
+                ("GET", "/pools"): shows(self._pools),
+                ("GET", "/elements"): shows(self._elements),
+                ("GET", "/peers"): shows(lambda: self._dump().get("peers", [])),
                 ("GET", "/status"): shows(self._status),
             }
         )
@@ -180,6 +182,16 @@ class RegistrarDaemon:
 
     def _dump(self) -> dict[str, Any]:
         return self._machine.dump() if self._machine is not None else {"phase": "no identity yet"}
+
+    def _held(self) -> list[dict[str, Any]]:
+        pools: list[dict[str, Any]] = self._dump().get("handlespace", {}).get("pools", [])
+        return pools
+
+    def _pools(self) -> list[dict[str, Any]]:
+        return [{**pool, "elements": len(pool["elements"])} for pool in self._held()]
+
+    def _elements(self) -> list[dict[str, Any]]:
+        return [{"pool": pool["handle"], **element} for pool in self._held() for element in pool["elements"]]
 
     def _status(self) -> dict[str, Any]:
         dump = self._dump()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rserpool.asap.profiles import PROFILES, EndpointTimers
 from rserpool.daemon import parsers as parse
 from rserpool.daemon.sections import ControlSection, LogSection, PoolSection, SecuritySection
-from rserpool.daemon.settings import section, setting
+from rserpool.daemon.settings import KeyFaultError, section, setting
 from rserpool.wire import Address, Policy, SctpTransport, TcpTransport, Transport, UdpTransport, policies
 from rserpool.wire.policies import MAX_LOAD
 
@@ -122,17 +122,21 @@ class TimersSection:
     leave: float = setting(parse.seconds, "Longest time to deregister in when the process ends.", "5s")
 
     def timers(self) -> EndpointTimers:
-        """The timers in force.
-
-        Raises:
-            ValueError: they are impossible.
-        """
+        """The timers in force."""
         timers = PROFILES[self.profile].endpoint
         if self.registration_life is None:
             return timers
-        if self.registration_life < 3 or self.registration_life % 1:
-            raise ValueError("[timers] registration_life must be whole seconds, 3 or more")
         return dataclasses.replace(timers, life=int(self.registration_life))
+
+    def check(self) -> None:
+        """Whether a registration can have such a life.
+
+        Raises:
+            KeyFaultError: it cannot.
+        """
+        life = self.registration_life
+        if life is not None and (life < 3 or life % 1 or life > 0x7FFFFFFF):
+            raise KeyFaultError("registration_life", f"{life:g} s cannot be; write whole seconds, 3 or more: 30s")
 
 
 @dataclass(frozen=True, kw_only=True)

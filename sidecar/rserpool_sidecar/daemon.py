@@ -39,7 +39,6 @@ async def main(settings: SidecarSettings, stop: asyncio.Event) -> int:
     """Run until told to stop; returns the exit status."""
     logs.set_up(form=settings.log.format, level=settings.log.level)
     try:
-        settings.timers.timers()
         keeper = keeper_of(settings.pool, settings.security, Role.ELEMENT, settings.network.address)
     except SettingsError as e:
         for line in e.lines:
@@ -71,6 +70,7 @@ class SidecarDaemon:
         )
         self._control = HttpServer(
             {
+                ("GET", "/dump"): shows(self._status),
                 ("GET", "/status"): shows(self._status),
                 ("POST", "/drain"): self._drain,
                 ("POST", "/load"): self._set_load,

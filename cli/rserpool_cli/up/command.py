@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rserpool_cli.errors import CommandError
+from rserpool_cli.up.scale import element_count
 
 if TYPE_CHECKING:
     from rserpool.pool import ServerPool
@@ -30,7 +31,7 @@ def add_to(commands: Commands) -> None:
         epilog="In COMMAND, {address} and {port} stand for where the process is to serve; it also finds them in"
         " RSERPOOL_ADDRESS and RSERPOOL_PORT. Without COMMAND the manifest's annotation rserpool.io/up-command is run.",
     )
-    parser.add_argument("--elements", type=_count, default=3, metavar="N", help="how many elements (default: 3)")
+    parser.add_argument("--elements", type=element_count, default=3, metavar="N", help="how many elements (default: 3)")
     parser.add_argument(
         "--weights", type=_weights, default=(), metavar="W,W...", help="weights of the elements, in turn"
     )
@@ -41,12 +42,6 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--single-address", action="store_true", help="use 127.0.0.1 and many ports, as on macOS")
     parser.add_argument("file", type=Path, metavar="FILE", help="the manifest, or a folder of manifests")
     parser.set_defaults(run=run)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 1 to 1000")
-    return int(text)
 
 
 def _weights(text: str) -> tuple[int, ...]:

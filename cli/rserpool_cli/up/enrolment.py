@@ -49,6 +49,10 @@ class Enroller:
         self._tokens[token] = identity
         return token
 
+    def forget(self, identity: LeafIdentity) -> None:
+        """Give that identity no more certificates."""
+        self._tokens = {token: known for token, known in self._tokens.items() if known != identity}
+
     async def listen(self, place: Place) -> None:
         """Serve enrolment there."""
         served = self._installation.issue([], [place.address], datetime.now(UTC), life=YEAR)

@@ -7,7 +7,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +116,16 @@ def make_plan(
         sidecars=sidecars,
         applications=applications,
         remarks=tuple(_remarks(pool, planner)),
+    )
+
+
+def resize(plan: UpPlan, fresh: UpPlan) -> UpPlan:
+    """A plan with as many elements as ``fresh``, in which those that are there already stay who they are."""
+    kept = min(len(plan.sidecars), len(fresh.sidecars))
+    return replace(
+        plan,
+        sidecars=(*plan.sidecars[:kept], *fresh.sidecars[kept:]),
+        applications=(*plan.applications[:kept], *fresh.applications[kept:]),
     )
 
 

@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from rserpool.client import PoolUser, Scope
 from rserpool.client.scope import running_pools
+from rserpool.daemon.control import json_response
 from rserpool.pool import ServerPool
 from rserpool.pool.model import Mode
-from rserpool.transport.http import HttpError, Target, ask
+from rserpool.transport.http import HttpError, HttpServer, Request, Response, Target, ask
 from rserpool.wire import PoolElement, TcpTransport, UdpTransport
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up.enrolment import Enroller
 from rserpool_cli.up.loopback import Addresses
-from rserpool_cli.up.plan import OTHERS, ProcessPlan, UpOptions, UpPlan, make_plan
-from rserpool_cli.up.state import write_files, write_state
+from rserpool_cli.up.plan import OTHERS, ProcessPlan, UpOptions, UpPlan, make_plan, resize
+from rserpool_cli.up.scale import MOST_ELEMENTS
+from rserpool_cli.up.state import SOCKET, remove_process, write_private, write_process, write_state
 from rserpool_cli.up.supervisor import Supervised, end_all
 
 START: Final = 20.0
@@ -50,17 +54,21 @@ class Session:
         say: Say,
     ) -> None:
         self._pool = pool
+        self._options = options
+        self._manifest = manifest
+        self._restart = restart
         self._addresses = addresses
         self._directory = directory
         self._say = say
         self._secure = pool.spec.security.mode is Mode.SECURE
         self._enroller = Enroller(pool)
         self._server = addresses.place(OTHERS, 0, https=8443)
-        url = f"https://{self._server.address}:{self._server.ports['https']}"
-        self.plan: UpPlan = make_plan(pool, options, addresses, directory, manifest, url)
-        self._registrars = [self._supervised(p, restart) for p in self.plan.registrars]
-        self._sidecars = [self._supervised(p, restart) for p in self.plan.sidecars]
-        self._applications = [self._supervised(p, restart) for p in self.plan.applications]
+        self.plan: UpPlan = self._plan(options.elements)
+        self._registrars = [self._supervised(p) for p in self.plan.registrars]
+        self._sidecars = [self._supervised(p) for p in self.plan.sidecars]
+        self._applications = [self._supervised(p) for p in self.plan.applications]
+        self._control = HttpServer({("POST", "/scale"): self._asked_to_scale})
+        self._scaling = asyncio.Lock()
         self._ending = False
 
     @property
@@ -68,9 +76,14 @@ class Session:
         """All processes."""
         return [*self._registrars, *self._applications, *self._sidecars]
 
-    def _supervised(self, plan: ProcessPlan, restart: float) -> Supervised:
+    def _plan(self, elements: int) -> UpPlan:
+        url = f"https://{self._server.address}:{self._server.ports['https']}"
+        options = replace(self._options, elements=elements)
+        return make_plan(self._pool, options, self._addresses, self._directory, self._manifest, url)
+
+    def _supervised(self, plan: ProcessPlan) -> Supervised:
         log = self._directory / f"{plan.name.replace('/', '-')}.log" if plan.kind != "application" else None
-        process = Supervised(plan, log, restart)
+        process = Supervised(plan, log, self._restart)
         process.on_start = self._started
         process.on_exit = self._exited
         process.on_line = lambda p, line: self._say(f"[{p.plan.name}] {line}")
@@ -96,14 +109,15 @@ class Session:
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+            await self._control.close()
             await end_all(self._sidecars)  # they deregister first
             await end_all(self._applications)
             await end_all(self._registrars)
             await self._enroller.close()
 
     async def _start(self, stop: asyncio.Event) -> None:
-        tokens = {p.name: self._enroller.token_for(p.identity) for p in self.plan.processes if p.identity is not None}
-        write_files(self._directory, self.plan, tokens, self._enroller.installation)
+        write_private(self._directory / "authority.pem", self._enroller.installation)
+        self._write(self.plan.processes)
         if self._secure:
             await self._enroller.listen(self._server)
         for process in (*self._registrars, *self._applications):
@@ -111,7 +125,44 @@ class Session:
         await self._registrars_serve(stop)
         for process in self._sidecars:
             process.start()
+        await self._control.listen_unix(self._directory / SOCKET)
         self._tell()
+
+    def _write(self, processes: Iterable[ProcessPlan]) -> None:
+        for process in processes:
+            write_process(process, self._enroller.token_for(process.identity) if process.identity else None)
+
+    async def scale(self, count: int) -> None:
+        """Have that many elements: new ones are started, the last ones leave the pool and end."""
+        async with self._scaling:
+            before, self.plan = len(self._sidecars), resize(self.plan, self._plan(count))
+            self._say(f"from {before} elements to {count}")
+            self._write(self.plan.sidecars[before:])
+            applications = [self._supervised(p) for p in self.plan.applications[before:]]
+            sidecars = [self._supervised(p) for p in self.plan.sidecars[before:]]
+            leaving = self._sidecars[count:], self._applications[count:]
+            self._sidecars = [*self._sidecars[:count], *sidecars]
+            self._applications = [*self._applications[:count], *applications]
+            for process in (*applications, *sidecars):
+                process.start()
+            for group in leaving:  # sidecars first: they deregister
+                await end_all(group)
+            for process in leaving[0]:
+                remove_process(process.plan)
+                if process.plan.identity is not None:
+                    self._enroller.forget(process.plan.identity)
+            self._tell()
+
+    async def _asked_to_scale(self, request: Request) -> Response:
+        try:
+            count = json.loads(request.body)["elements"]
+        except (ValueError, KeyError, TypeError):
+            count = None
+        if not isinstance(count, int) or not 1 <= count <= MOST_ELEMENTS:
+            return Response(status=400, body=f"elements is a number from 1 to {MOST_ELEMENTS}\n".encode())
+        before = len(self._sidecars)
+        await self.scale(count)
+        return json_response({"before": before, "elements": count})
 
     async def _registrars_serve(self, stop: asyncio.Event) -> None:
         """Wait until the registrars serve, and say why if they do not."""
@@ -158,10 +209,12 @@ class Session:
 
     async def _watch(self) -> None:
         """Print who joins and leaves, as a pool user sees it."""
-        names = {(str(p.place.address), p.place.ports["application"]): p.name for p in self.plan.applications}
+        names: dict[tuple[str, int], str] = {}  # also of those that have just ended: they still have to leave
         known: dict[int, str] = {}
         async with PoolUser(self.scope()) as users:
             async for pool in users.watch(self.plan.pool.handle):
+                for p in self.plan.applications:
+                    names[(str(p.place.address), p.place.ports["application"])] = p.name
                 now = {e.identifier: _describe(e, names) for e in pool.elements}
                 for identifier, text in sorted(now.items(), key=lambda item: item[1]):
                     if known.get(identifier) != text:
@@ -169,7 +222,7 @@ class Session:
                 for identifier in sorted(known.keys() - now.keys()):
                     self._say(f"- {known[identifier]}")
                 if known or now:
-                    self._say(f"  {len(now)} of {len(names)} elements in the pool")
+                    self._say(f"  {len(now)} of {len(self.plan.applications)} elements in the pool")
                 known = now
 
 

@@ -9,14 +9,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rserpool.client.scope import STATE, runtime_directory
 from rserpool.pool import ServerPool
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up.loopback import Addresses
-from rserpool_cli.up.plan import TRUST_DOMAIN, UpPlan
+from rserpool_cli.up.plan import TRUST_DOMAIN, ProcessPlan, UpPlan
 from rserpool_cli.up.supervisor import Supervised
+
+SOCKET: Final = "up.sock"
+"""The control socket of `rserpool up` itself."""
 
 
 @contextmanager
@@ -70,18 +73,25 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def write_files(directory: Path, plan: UpPlan, tokens: dict[str, str], installation: bytes) -> None:
-    """Write configuration files and tokens; each for its owner's eyes only."""
-    _write(directory / "authority.pem", installation)
-    for process in plan.processes:
-        if process.configuration:
-            file = Path(process.command[-1])
-            _write(file, process.configuration.encode())
-            if process.identity is not None:
-                _write(file.with_suffix(".token"), tokens[process.name].encode())
+def write_process(process: ProcessPlan, token: str | None) -> None:
+    """Write a process's configuration and token, for its owner's eyes only."""
+    if process.configuration:
+        file = Path(process.command[-1])
+        write_private(file, process.configuration.encode())
+        if token is not None:
+            write_private(file.with_suffix(".token"), token.encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def remove_process(process: ProcessPlan) -> None:
+    """Remove what :func:`write_process` wrote."""
+    if process.configuration:
+        file = Path(process.command[-1])
+        file.unlink(missing_ok=True)
+        file.with_suffix(".token").unlink(missing_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
         f.write(content)
 
@@ -94,6 +104,7 @@ def write_state(
     state: dict[str, Any] = {
         "pid": os.getpid(),
         "directory": str(directory),
+        "socket": str(directory / SOCKET),
         "namespace": plan.pool.metadata.namespace,
         "pool": plan.pool.metadata.name,
         "handle": plan.pool.handle.decode(),
@@ -125,5 +136,5 @@ def write_state(
         ],
     }
     fresh = directory / (STATE + ".new")
-    _write(fresh, json.dumps(state, indent=1).encode())
+    write_private(fresh, json.dumps(state, indent=1).encode())
     fresh.replace(directory / STATE)

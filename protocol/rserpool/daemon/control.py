@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control socket: HTTP on a Unix socket only its owner can use.
 
-``GET /dump``, ``/elements``, ``/peers``, ``/status``; ``POST /drain``. It is what `rserpool dump` reads and what a
+Of a registrar: ``GET /dump``, ``/pools``, ``/elements``, ``/peers``, ``/status``; of a sidecar: ``GET /dump`` or
+``/status``, ``POST /drain``, ``/load``; of `rserpool up`: ``POST /scale``. It is what `rserpool dump` reads and what a
 pod's preStop hook speaks to; no port offers any of it.
 """
 
@@ -34,14 +35,22 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(status=status, body=body.encode(), content_type="application/json")
 
 
-async def control(socket: Path, method: str, path: str, *, timeout: float = 5.0) -> Any:  # noqa: ASYNC109
-    """Ask a daemon through its socket.
+async def control(
+    socket: Path,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    timeout: float = 5.0,  # noqa: ASYNC109
+) -> Any:
+    """Ask a daemon through its socket; ``body`` is sent as JSON.
 
     Raises:
         ControlError: nobody answers there, or the answer is a refusal.
     """
+    octets = b"" if body is None else json.dumps(body).encode()
     try:
-        response = await ask(Target(unix=socket), method, path, timeout=timeout)
+        response = await ask(Target(unix=socket), method, path, body=octets, timeout=timeout)
     except HttpError as e:
         raise ControlError(f"{socket}: {e}") from None
     if response.status != 200:

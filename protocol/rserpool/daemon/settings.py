@@ -28,6 +28,19 @@ class SettingsError(Exception):
         self.lines = lines
 
 
+class KeyFaultError(ValueError):
+    """Raised by a section's ``check``: its keys contradict each other.
+
+    Args:
+        key: the one to change.
+        message: what to write instead.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def setting(parse: Parser, doc: str, default: object = dataclasses.MISSING, example: str = "") -> Any:
     """Declare one key of a section.
 
@@ -120,7 +133,17 @@ class _Reader:
                 self._parse(values, field, table[key], self._place(name, key))
             elif field.default is dataclasses.MISSING:
                 self._fault(name, None, f"{key} is required: write {key} = {field.metadata['example']}")
-        return None if self.faults else cls(**values)
+        return None if self.faults else self._checked(name, cls(**values))
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """A section that says of itself whether its keys fit together, by a method ``check``."""
+        check = getattr(value, "check", None)
+        if check is not None:
+            try:
+                check()
+            except KeyFaultError as e:
+                self._fault(name, e.key, f"{e.key}: {e}")
+        return value
 
     def _parse(self, values: dict[str, Any], field: dataclasses.Field[Any], raw: object, place: str) -> None:
         try:
