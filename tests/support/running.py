@@ -41,7 +41,7 @@ class RegistrarProcess:
     """One registrar: where it is, and which process."""
 
     name: str
-    pid: int
+    pid: int | None
     address: str
     asap_port: int
     enrp_port: int
@@ -121,11 +121,12 @@ class RunningPool:
     # -- what registrars hold
 
     def dump(self, registrar: RegistrarProcess) -> dict[str, Any] | None:
-        """One registrar's dump; ``None`` if it does not answer."""
+        """One registrar's dump; ``None`` if it does not answer, or has no identity yet and so holds nothing."""
         try:
-            return cast("dict[str, Any]", self.run(control(Path(registrar.socket), "GET", "/dump", timeout=1.0)))
+            dump = self.run(control(Path(registrar.socket), "GET", "/dump", timeout=1.0))
         except ControlError:
             return None
+        return cast("dict[str, Any]", dump) if "server_id" in dump else None
 
     def dumps(self, without: Sequence[str] = ()) -> Dumps:
         """The dump of every registrar that answers, except those."""
@@ -218,16 +219,20 @@ class RunningPool:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         status = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        self._runner.close()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.close()
         story = "\n".join(self.lines)
         assert status == 0, f"`rserpool up` ended with status {status}:\n{story}"
         assert not any(is_alive(pid) for pid in pids), "a process outlived `rserpool up`"
         base = self.runtime / "rserpool"
         left = [p.name for p in base.iterdir() if p.name.startswith(f"{self.process.pid}.")] if base.exists() else []
         assert not left, "files outlived `rserpool up`"
+
+    def close(self) -> None:
+        """Let go of the process, which has ended."""
+        self._reader.join(PATIENCE)
+        self._runner.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def _pids(self) -> list[int]:
         with contextlib.suppress(OSError, StopIteration, ValueError):
@@ -309,11 +314,18 @@ def pool_running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        pool.close()
         shutil.rmtree(made, ignore_errors=True)
 
 
 def started(pool: RunningPool) -> None:
-    """Wait until all of a pool is there."""
+    """Wait until all of a pool is there, and every registrar holds every element."""
+    launched(pool)
+    pool.settled_with_all()
+
+
+def launched(pool: RunningPool) -> None:
+    """Wait until `up` has started all processes."""
 
     def there() -> bool:
         with contextlib.suppress(OSError, StopIteration):
@@ -324,7 +336,6 @@ def started(pool: RunningPool) -> None:
         return False
 
     pool.wait("`rserpool up` has started everything", there)
-    pool.settled_with_all()
 
 
 def manifest(

@@ -67,7 +67,8 @@ class Supervised:
             self.pid = None
             if self.is_ending:
                 return
-            self.on_exit(self, status)
+            if status is not None:
+                self.on_exit(self, status)
             if not self._restart:
                 return
             await asyncio.sleep(pause)
@@ -79,7 +80,8 @@ class Supervised:
         """Whether it is to live no more."""
         return self._ending
 
-    async def _once(self) -> int:
+    async def _once(self) -> int | None:
+        """One life; returns its exit status, ``None`` if it could not begin."""
         plan = self.plan
         try:
             with self._log.open("ab") if self._log is not None else contextlib.nullcontext() as log:
@@ -95,7 +97,7 @@ class Supervised:
                 )
         except OSError as e:
             self.on_line(self, f"cannot be started: {plan.command[0]}: {e.strerror}")
-            return 127
+            return None
         self.pid = self._process.pid
         self.lives += 1
         self.on_start(self)
