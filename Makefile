@@ -6,12 +6,15 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint types imports unit clean
+.PHONY: help demo test lint types imports unit processes benchmarks clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-test: lint types imports unit ## Lint, types, import contracts and all tests (no root)
+demo: .venv/.run ## A pool on this machine, and what it does when things go wrong (a minute at most)
+	$(BIN)/python examples/demo.py
+
+test: lint types imports unit processes ## Lint, types, import contracts and all tests (no root)
 
 lint: .venv/.dev ## Style, by ruff
 	$(BIN)/ruff check
@@ -23,8 +26,14 @@ types: .venv/.dev ## Types, by mypy
 imports: .venv/.dev ## Who may import whom, by import-linter
 	$(BIN)/lint-imports
 
-unit: .venv/.dev ## The tests alone
-	$(BIN)/pytest
+unit: .venv/.dev ## Unit and property tests, and the simulator
+	$(BIN)/pytest -n 2 --ignore=tests/processes
+
+processes: .venv/.dev ## Running pools, killed and attacked; mostly waiting, so several at a time
+	$(BIN)/pytest -n 3 --dist loadfile tests/processes
+
+benchmarks: .venv/.dev ## The figures, measured on this machine; nothing else should run
+	$(BIN)/python benchmarks/run.py
 
 clean: ## Remove the environment and the caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
@@ -33,6 +42,10 @@ clean: ## Remove the environment and the caches
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
+
+.venv/.run: uv.lock pyproject.toml | .venv/bin/uv
+	$(UV) sync -q --locked --inexact --no-dev --python $(BIN)/python
+	@touch $@
 
 .venv/.dev: uv.lock pyproject.toml | .venv/bin/uv
 	$(UV) sync -q --locked --inexact --python $(BIN)/python
