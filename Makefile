@@ -6,7 +6,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit processes benchmarks clean
+.PHONY: help demo test lint types imports unit processes docs benchmarks clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ unit: .venv/.dev ## Unit and property tests, and the simulator
 
 processes: .venv/.dev ## Running pools, killed and attacked; mostly waiting, so several at a time
 	$(BIN)/pytest -n 3 --dist loadfile tests/processes
+
+docs: .venv/.dev ## Write the pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 benchmarks: .venv/.dev ## The figures, measured on this machine; nothing else should run
 	$(BIN)/python benchmarks/run.py

@@ -160,7 +160,7 @@ class RegistrarDaemon:
                 counts.get(name, 0),
             )
         for state in PeerState:
-            gauges[f"rserpool_peers|state={state.value}"] = (
+            gauges[f"rserpool_peers|state={state.value.replace(' ', '_')}"] = (
                 "Other registrars, by how they are regarded.",
                 counts.get(f"peers {state.value}", 0),
             )

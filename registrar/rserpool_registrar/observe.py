@@ -42,7 +42,7 @@ class Observer:
             case ElementChanged():
                 self._element(event)
             case PeerChanged(server_id=server_id, state=state, name=name, reason=reason):
-                self._takeovers.labels(state.value).inc()
+                self._takeovers.labels(state.value.replace(" ", "_")).inc()
                 level = logging.INFO if state in (PeerState.ACTIVE, PeerState.PROBING) else logging.WARNING
                 _log.log(level, "registrar %#010x is %s", server_id, state.value, extra=_extra(reason, peer=name))
             case Serving(mentor=mentor):

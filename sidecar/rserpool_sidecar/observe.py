@@ -64,7 +64,7 @@ class Observer:
         waiting = self._waiting.pop(event.state, None)
         if waiting is not None:
             waiting.set()
-        self._states.labels(event.state.value).inc()
+        self._states.labels(event.state.value.replace(" ", "_")).inc()
         bad = event.state in (ElementState.REJECTED, ElementState.NO_HOME) and event.reason
         level = logging.WARNING if bad else logging.DEBUG if refreshed else logging.INFO
         extra = {"reason": event.reason} if event.reason else {}

@@ -39,7 +39,7 @@ def test_leaves_are_renewed_while_connections_stand_and_traffic_flows() -> None:
         assert pool.dumps()["echo-registrar-0"]["handlespace"] == homes
         for registrar in pool.registrars:
             assert pool.metric(registrar, "rserpool_refusals_total") == 0
-            assert pool.metric(registrar, "rserpool_leaf_failures") == 0
+            assert pool.metric(registrar, "rserpool_leaf_failures_total") == 0
 
 
 async def traffic(pool: RunningPool, seconds: float) -> tuple[int, int]:
@@ -66,7 +66,7 @@ async def renewed(pool: RunningPool) -> list[float]:
     for host, port in places:
         text = (await ask(Target(host=host, port=port), "GET", "/metrics")).body.decode()
         counts.append(
-            next(float(line.split()[1]) for line in text.splitlines() if line.startswith("rserpool_leaf_renewals "))
+            next(float(line.split()[1]) for line in text.splitlines() if line.startswith("rserpool_leaf_renewals_total "))
         )
     return counts
 

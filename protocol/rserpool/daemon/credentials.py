@@ -223,8 +223,8 @@ class Keeper:
         not_after = self.leaf.not_after.timestamp() if self.leaf is not None else 0.0
         return {
             "rserpool_leaf_not_after_timestamp_seconds": ("When the leaf in use expires; 0: there is none.", not_after),
-            "rserpool_leaf_renewals": ("Renewals of the leaf since the start.", self.renewals),
-            "rserpool_leaf_failures": ("Attempts to obtain a leaf that failed, since the start.", self.failures),
+            "rserpool_leaf_renewals_total": ("Renewals of the leaf since the start.", self.renewals),
+            "rserpool_leaf_failures_total": ("Attempts to obtain a leaf that failed, since the start.", self.failures),
         }
 
     def _renew_after(self, leaf: Leaf) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from rserpool import __version__
@@ -24,7 +24,7 @@ class DaemonMetrics:
     """A daemon's registry, with what both daemons count, and the log lines that go with it.
 
     Args:
-        gauges: name -> (help, value), read at each scrape.
+        gauges: name, or ``name|label=value`` -> (help, value), read at each scrape; ``_total`` makes it a counter.
         logger: where refusals are written, once a minute for each peer and threat.
         clock: seconds, never going backwards.
     """
@@ -92,12 +92,13 @@ class _Gauges:
         build = GaugeMetricFamily("rserpool_build_info", "The version that runs.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for name, (text, value) in self._gauges().items():
             plain, _, label = name.partition("|")
             key, _, word = label.partition("=")
             family = families.get(plain)
             if family is None:
-                family = families[plain] = GaugeMetricFamily(plain, text, labels=[key] if key else [])
+                kind = CounterMetricFamily if plain.endswith("_total") else GaugeMetricFamily
+                family = families[plain] = kind(plain, text, labels=[key] if key else [])
             family.add_metric([word] if key else [], value)
         yield from families.values()
