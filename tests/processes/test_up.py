@@ -118,6 +118,15 @@ def test_a_bad_manifest_is_refused_with_what_to_write_and_nothing_is_started(
     assert not (runtime / "rserpool").exists()
 
 
+def test_a_runtime_folder_whose_path_is_too_long_for_sockets_is_refused_before_anything_starts(runtime: Path) -> None:
+    deep = runtime / ("x" * 90)
+    deep.mkdir()
+    done = up(deep, str(ECHO))
+    assert done.returncode == 1
+    assert "XDG_RUNTIME_DIR" in done.stderr
+    assert list(deep.iterdir()) == []
+
+
 def test_a_manifest_that_is_not_there_is_said_in_one_line(runtime: Path) -> None:
     done = up(runtime, "nowhere.yaml")
     assert done.returncode == 1

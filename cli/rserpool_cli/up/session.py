@@ -171,7 +171,8 @@ class Session:
             place = process.plan.place
             target = Target(host=str(place.address), port=place.ports["http"])
             while not stop.is_set() and not await self._is_ready(target):
-                if time.monotonic() > deadline:
+                died = process.lives > 0 and process.pid is None
+                if died or time.monotonic() > deadline:
                     raise CommandError(f"{process.plan.name} does not serve: {self._last_words(process)}")
                 await asyncio.sleep(0.02)
 

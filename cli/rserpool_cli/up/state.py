@@ -20,6 +20,8 @@ from rserpool_cli.up.supervisor import Supervised
 
 SOCKET: Final = "up.sock"
 """The control socket of `rserpool up` itself."""
+LONGEST_SOCKET: Final = 103
+"""Octets in the path of a Unix socket; Linux takes four more."""
 
 
 @contextmanager
@@ -30,13 +32,19 @@ def pool_directory(pool: ServerPool) -> Iterator[Path]:
         CommandError: it cannot be made.
     """
     base = runtime_directory()
+    directory = base / f"{os.getpid()}.{pool.metadata.name}"
+    longest = len(os.fsencode(directory / "s999.sock"))
+    if longest > LONGEST_SOCKET:
+        raise CommandError(
+            f"{directory} is too long a path for sockets, by {longest - LONGEST_SOCKET} octets;"
+            " set XDG_RUNTIME_DIR to a folder with a shorter one"
+        )
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if base.stat().st_uid != os.getuid():
             raise CommandError(f"{base} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours")
         base.chmod(0o700)
         _remove_left(base)
-        directory = base / f"{os.getpid()}.{pool.metadata.name}"
         directory.mkdir(mode=0o700)
     except OSError as e:
         raise CommandError(f"{e.filename} cannot be made: {e.strerror}") from None
