@@ -11,7 +11,8 @@ from hypothesis import given
 from rserpool.asap.effects import Endpoint, TransportKind, endpoint_of, transport_of
 from rserpool.wire import SctpTransport, TcpTransport, TransportUse
 from support import strategies
-from support.rig_endpoints import element_rig, place, registrar
+from support.far_ends import place, registrar
+from support.rig_endpoints import element_rig
 from support.samples import V4, V6
 
 TCP, SCTP = TransportKind.TCP, TransportKind.SCTP

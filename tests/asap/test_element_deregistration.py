@@ -8,20 +8,8 @@ import pytest
 from rserpool.asap.events import ElementState, Ignored
 from rserpool.asap.profiles import RFC
 from rserpool.wire import CauseCode, ErrorCause, asap, encode, policies
-from support.rig_endpoints import (
-    IDENTIFIERS,
-    POOL,
-    START,
-    element_rig,
-    granting,
-    keep_alive,
-    kept_alive,
-    place,
-    registrar,
-    rejecting,
-    silent,
-    states,
-)
+from support.far_ends import IDENTIFIERS, POOL, granting, place, registrar, rejecting, silent
+from support.rig_endpoints import START, element_rig, keep_alive, kept_alive, states
 
 LEAVING = asap.Deregistration(pool_handle=POOL, pe_identifier=IDENTIFIERS[0])
 

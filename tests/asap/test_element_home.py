@@ -10,19 +10,8 @@ from rserpool.asap.element import Element
 from rserpool.asap.events import ElementState, Ignored
 from rserpool.asap.profiles import FAST, RFC, Profile
 from rserpool.wire import asap, policies
-from support.rig_endpoints import (
-    IDENTIFIERS,
-    START,
-    Rig,
-    element_rig,
-    granting,
-    keep_alive,
-    kept_alive,
-    place,
-    registrar,
-    silent,
-    states,
-)
+from support.far_ends import IDENTIFIERS, granting, place, registrar, silent
+from support.rig_endpoints import START, Rig, element_rig, keep_alive, kept_alive, states
 
 
 def takeover(rig: Rig[Element], number: int = 2) -> AssociationId:

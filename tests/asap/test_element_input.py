@@ -12,7 +12,8 @@ from rserpool.asap.events import Ignored, Malformed
 from rserpool.wire import CauseCode, ErrorCause, Message, asap, encode
 from rserpool.wire.tlv import UnrecognizedParameter
 from support import strategies
-from support.rig_endpoints import IDENTIFIERS, POOL, Rig, element_rig, keep_alive, place, registrar
+from support.far_ends import IDENTIFIERS, POOL, place, registrar
+from support.rig_endpoints import Rig, element_rig, keep_alive
 from support.samples import element
 
 SKIP, SKIP_AND_REPORT = bytes.fromhex("81230004"), bytes.fromhex("c1230004")

@@ -10,19 +10,8 @@ from rserpool.asap.effects import AssociationId
 from rserpool.asap.element import Element
 from rserpool.asap.events import ElementState, Refused
 from rserpool.wire import asap, encode
-from support.rig_endpoints import (
-    IDENTIFIERS,
-    NO_REGISTRARS,
-    POOL,
-    START,
-    Rig,
-    element_rig,
-    keep_alive,
-    kept_alive,
-    registrar,
-    silent,
-    states,
-)
+from support.far_ends import IDENTIFIERS, NO_REGISTRARS, POOL, registrar, silent
+from support.rig_endpoints import START, Rig, element_rig, keep_alive, kept_alive, states
 
 ACK = asap.EndpointKeepAliveAck(pool_handle=POOL, pe_identifier=IDENTIFIERS[0])
 

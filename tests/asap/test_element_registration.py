@@ -23,23 +23,8 @@ from rserpool.wire import (
     encode,
     policies,
 )
-from support.rig_endpoints import (
-    APP_PORT,
-    ASAP_PORT,
-    IDENTIFIERS,
-    OWN,
-    POOL,
-    START,
-    TRANSPORT,
-    element_rig,
-    granting,
-    keep_alive,
-    kept_alive,
-    place,
-    registrar,
-    silent,
-    states,
-)
+from support.far_ends import APP_PORT, ASAP_PORT, IDENTIFIERS, OWN, POOL, TRANSPORT, granting, place, registrar, silent
+from support.rig_endpoints import START, element_rig, keep_alive, kept_alive, states
 
 ASAP_TCP = TcpTransport(port=ASAP_PORT, address=OWN)
 

@@ -13,21 +13,8 @@ from rserpool.asap.element import Element
 from rserpool.asap.events import ElementState
 from rserpool.asap.profiles import RFC
 from rserpool.wire import CauseCode, Message, asap, policies
-from support.rig_endpoints import (
-    IDENTIFIERS,
-    POOL,
-    START,
-    Rig,
-    Script,
-    element_rig,
-    granting,
-    keep_alive,
-    kept_alive,
-    place,
-    rejecting,
-    silent,
-    states,
-)
+from support.far_ends import IDENTIFIERS, POOL, Script, granting, place, rejecting, silent
+from support.rig_endpoints import START, Rig, element_rig, keep_alive, kept_alive, states
 
 TAKEN, RESOURCES, SECURITY = (
     CauseCode.NON_UNIQUE_PE_IDENTIFIER,

@@ -16,20 +16,8 @@ from rserpool.asap.element import Element
 from rserpool.asap.events import ElementState, HuntChanged, Refused
 from rserpool.asap.profiles import FAST, RFC, EndpointTimers
 from rserpool.wire import asap
-from support.rig_endpoints import (
-    NO_REGISTRARS,
-    START,
-    Rig,
-    element_rig,
-    granting,
-    keep_alive,
-    place,
-    places,
-    registrar,
-    resolve,
-    silent,
-    user_rig,
-)
+from support.far_ends import NO_REGISTRARS, granting, place, places, registrar, silent
+from support.rig_endpoints import START, Rig, element_rig, keep_alive, resolve, user_rig
 
 
 def hunting(

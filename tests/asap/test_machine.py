@@ -13,7 +13,8 @@ from rserpool.asap.effects import Abandon, Association, AssociationId, Close, Co
 from rserpool.asap.events import Lagged
 from rserpool.asap.machine import Desk, MachineBase
 from rserpool.wire import RFC, RSPLIB, Ppid, asap, encode
-from support.rig_endpoints import element_rig, place
+from support.far_ends import place
+from support.rig_endpoints import element_rig
 
 QUESTION = asap.HandleResolution(pool_handle=b"Pool1")
 (SOMEBODY,) = element_rig().up.values()

@@ -15,19 +15,8 @@ from rserpool.asap.user import User
 from rserpool.wire import CauseCode, ErrorCause, Message, asap, encode
 from rserpool.wire.tlv import UnrecognizedParameter
 from support import strategies
-from support.rig_endpoints import (
-    NO_REGISTRARS,
-    POOL,
-    Rig,
-    answer,
-    keep_alive,
-    outcome,
-    place,
-    registrar,
-    resolve,
-    silent,
-    user_rig,
-)
+from support.far_ends import NO_REGISTRARS, POOL, answer, place, registrar, silent
+from support.rig_endpoints import Rig, keep_alive, outcome, resolve, user_rig
 from support.samples import element
 
 SKIP_AND_REPORT = UnrecognizedParameter(1, bytes.fromhex("c1230004"))

@@ -12,22 +12,19 @@ from hypothesis import strategies as st
 from rserpool.asap.authorisation import Principal
 from rserpool.asap.events import Failure, HuntChanged, Resolved
 from rserpool.wire import RSPLIB, CauseCode, ErrorCause, asap, encode, policies
-from support.rig_endpoints import (
+from support.far_ends import (
     NO_REGISTRARS,
     POOL,
-    START,
     UNKNOWN_POOL,
     answer,
-    outcome,
     place,
     places,
     registrar,
-    resolve,
     resolving,
     silent,
     speaking,
-    user_rig,
 )
+from support.rig_endpoints import START, outcome, resolve, user_rig
 
 QUESTION = asap.HandleResolution(pool_handle=POOL)
 

@@ -9,20 +9,8 @@ from itertools import pairwise
 from rserpool.asap.events import Failure, Resolved
 from rserpool.asap.profiles import FAST, RFC
 from rserpool.wire import asap
-from support.rig_endpoints import (
-    POOL,
-    START,
-    answer,
-    outcome,
-    place,
-    places,
-    registrar,
-    resolve,
-    resolving,
-    silent,
-    speaking,
-    user_rig,
-)
+from support.far_ends import POOL, answer, place, places, registrar, resolving, silent, speaking
+from support.rig_endpoints import START, outcome, resolve, user_rig
 
 QUESTION = asap.HandleResolution(pool_handle=POOL)
 

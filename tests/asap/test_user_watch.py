@@ -9,20 +9,8 @@ from rserpool.asap.events import PoolUpdated
 from rserpool.asap.profiles import RFC
 from rserpool.asap.user import User
 from rserpool.wire import asap, policies
-from support.rig_endpoints import (
-    POOL,
-    START,
-    UNKNOWN_POOL,
-    Rig,
-    answer,
-    outcome,
-    place,
-    registrar,
-    resolve,
-    resolving,
-    silent,
-    user_rig,
-)
+from support.far_ends import POOL, UNKNOWN_POOL, answer, place, registrar, resolving, silent
+from support.rig_endpoints import START, Rig, outcome, resolve, user_rig
 
 SUBSCRIPTION = asap.HandleResolution(pool_handle=POOL, send_updates=True)
 

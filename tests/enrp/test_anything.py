@@ -11,7 +11,9 @@ from rserpool.asap.effects import Endpoint
 from rserpool.asap.server.desk import Limits
 from rserpool.handlespace.checksum import block_sum, fold
 from rserpool.wire import EncodeError, Message, PoolElement, Ppid, UpdateAction, asap, encode, enrp, policies
-from support.rig_enrp import US, Being, Line, Peer, Rig, acknowledging, endpoint, server_information
+from support.beings import US, Being, endpoint, server_information
+from support.peers import Line, Peer
+from support.rig_enrp import Rig, acknowledging
 from support.simulator import POOL
 
 IDS = (0x10000000, 0x20000000, 0x80000000, 0x90000000)

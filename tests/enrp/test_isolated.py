@@ -6,7 +6,9 @@ from __future__ import annotations
 import pytest
 
 from rserpool.wire import asap, enrp
-from support.rig_enrp import HIGHER, LOWER, US, Being, Peer, Rig, alone
+from support.beings import HIGHER, LOWER, US, Being
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEINGS = [Being(n) for n in range(30, 34)]

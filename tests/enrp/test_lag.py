@@ -7,7 +7,8 @@ import pytest
 
 from rserpool.asap.events import Lagged
 from rserpool.wire import UpdateAction, asap, enrp
-from support.rig_enrp import HIGHER, LOWER, US, Being, alone
+from support.beings import HIGHER, LOWER, US, Being
+from support.rig_enrp import alone
 from support.simulator import POOL
 
 BEINGS = [Being(n) for n in (30, 31, 32)]

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from rserpool.wire import UpdateAction, asap, enrp
-from support.rig_enrp import HIGHER, LOWER, US, Being, Line, Peer, Rig, alone
+from support.beings import HIGHER, LOWER, US, Being
+from support.peers import Line, Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEING = Being(30)

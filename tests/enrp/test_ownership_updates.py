@@ -10,7 +10,9 @@ import pytest
 from rserpool.asap.events import Change, ElementChanged
 from rserpool.asap.server.desk import Limits
 from rserpool.wire import PoolElement, UdpTransport, UpdateAction, asap, enrp, policies
-from support.rig_enrp import HIGHER, LOWER, LOWEST, US, Being, Peer, Rig, alone
+from support.beings import HIGHER, LOWER, LOWEST, US, Being
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEINGS = [Being(n) for n in range(30, 36)]

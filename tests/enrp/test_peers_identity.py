@@ -12,7 +12,8 @@ from rserpool.asap.server.desk import Limits
 from rserpool.identity import InsecureScope, principal_of
 from rserpool.identity.decisions import anonymous, unverified
 from rserpool.wire import CauseCode, ErrorCause, Message, Ppid, UpdateAction, enrp
-from support.rig_enrp import HIGHER, LOWER, LOWEST, US, Being, Rig, alone, endpoint, server_information
+from support.beings import HIGHER, LOWER, LOWEST, US, Being, endpoint, server_information
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL, identity
 
 SECURITY = (ErrorCause(CauseCode.SECURITY_REJECTION),)

@@ -9,19 +9,9 @@ import pytest
 
 from rserpool.asap.effects import endpoint_of, transport_of
 from rserpool.wire import Ppid, SctpTransport, ServerInformation, enrp
-from support.rig_enrp import (
-    HIGHER,
-    LOWER,
-    LOWEST,
-    US,
-    Being,
-    Line,
-    Peer,
-    Rig,
-    alone,
-    endpoint,
-    server_information,
-)
+from support.beings import HIGHER, LOWER, LOWEST, US, Being, endpoint, server_information
+from support.peers import Line, Peer
+from support.rig_enrp import Rig, alone
 
 BEING = Being(30)
 OWN_CHILDREN = enrp.HandleTableRequest(sender=US, receiver=0, own_children_only=True)

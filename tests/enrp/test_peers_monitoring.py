@@ -12,7 +12,9 @@ from rserpool.asap.profiles import RFC
 from rserpool.identity import InsecureScope
 from rserpool.identity.decisions import unverified
 from rserpool.wire import Message, PoolElement, Ppid, TcpTransport, UpdateAction, asap, enrp, policies
-from support.rig_enrp import HIGHER, LOWER, US, Being, Peer, Rig, alone, server_information
+from support.beings import HIGHER, LOWER, US, Being, server_information
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEING = Being(30)

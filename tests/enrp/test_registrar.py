@@ -9,18 +9,9 @@ import pytest
 
 from rserpool.asap.events import Malformed
 from rserpool.wire import CauseCode, ErrorCause, Message, Ppid, UpdateAction, encode, enrp
-from support.rig_enrp import (
-    HIGHER,
-    HIGHEST,
-    LOWER,
-    US,
-    Being,
-    Peer,
-    Rig,
-    alone,
-    endpoint,
-    server_information,
-)
+from support.beings import HIGHER, HIGHEST, LOWER, US, Being, endpoint, server_information
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEING = Being(30)

@@ -11,7 +11,9 @@ import pytest
 
 from rserpool.asap.events import Change, ElementChanged
 from rserpool.wire import UpdateAction, enrp
-from support.rig_enrp import HIGHER, LOWER, LOWEST, US, Being, Peer, Rig, alone
+from support.beings import HIGHER, LOWER, LOWEST, US, Being
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEINGS = [Being(n) for n in range(30, 40)]

@@ -13,7 +13,9 @@ from rserpool.asap.profiles import RFC
 from rserpool.asap.server.desk import Limits
 from rserpool.identity import principal_of
 from rserpool.wire import PoolElement, Ppid, UpdateAction, asap, enrp, policies
-from support.rig_enrp import HIGHER, HIGHEST, LOWER, LOWEST, US, Being, Peer, Rig, endpoint, server_information
+from support.beings import HIGHER, HIGHEST, LOWER, LOWEST, US, Being, endpoint, server_information
+from support.peers import Peer
+from support.rig_enrp import Rig
 from support.simulator import POOL, identity
 
 BEINGS = [Being(n) for n in range(30, 40)]

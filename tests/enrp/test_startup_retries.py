@@ -7,7 +7,9 @@ import pytest
 
 from rserpool.asap.events import Serving
 from rserpool.wire import enrp
-from support.rig_enrp import HIGHER, HIGHEST, LOWER, LOWEST, US, Being, Peer, Rig, endpoint
+from support.beings import HIGHER, HIGHEST, LOWER, LOWEST, US, Being, endpoint
+from support.peers import Peer
+from support.rig_enrp import Rig
 
 BEINGS = [Being(n) for n in range(30, 34)]
 

@@ -14,7 +14,9 @@ from rserpool.asap.server.desk import Limits
 from rserpool.identity import InsecureScope
 from rserpool.identity.decisions import unverified
 from rserpool.wire import RFC_SCTP_ONLY, PoolElement, Ppid, SctpTransport, TcpTransport, UpdateAction, encode, enrp
-from support.rig_enrp import HIGHER, LOWER, LOWEST, US, Being, Line, Peer, Rig, alone, endpoint
+from support.beings import HIGHER, LOWER, LOWEST, US, Being, endpoint
+from support.peers import Line, Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from rserpool.asap.profiles import FAST, RFC
 from rserpool.wire import asap, enrp
-from support.rig_enrp import HIGHER, LOWER, US, Being, Peer, Rig, acknowledging, alone
+from support.beings import HIGHER, LOWER, US, Being
+from support.peers import Peer
+from support.rig_enrp import Rig, acknowledging, alone
 
 ORPHAN = Being(30)
 A = ORPHAN.identifier

@@ -8,7 +8,9 @@ import pytest
 from rserpool.asap.events import PeerChanged
 from rserpool.asap.profiles import RFC
 from rserpool.wire import enrp
-from support.rig_enrp import HIGHER, HIGHEST, LOWER, US, Being, Peer, Rig, alone
+from support.beings import HIGHER, HIGHEST, LOWER, US, Being
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 
 BEINGS = [Being(n) for n in (30, 31)]
 A, B = (b.identifier for b in BEINGS[:2])

@@ -6,7 +6,9 @@ from __future__ import annotations
 import pytest
 
 from rserpool.wire import UpdateAction, enrp
-from support.rig_enrp import HIGHER, HIGHEST, LOWER, US, Being, Peer, Rig, alone, server_information
+from support.beings import HIGHER, HIGHEST, LOWER, US, Being, server_information
+from support.peers import Peer
+from support.rig_enrp import Rig, alone
 from support.simulator import POOL
 
 BEINGS = [Being(n) for n in range(30, 36)]
