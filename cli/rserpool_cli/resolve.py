@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rserpool.client import PoolUser, PoolUserError, Resolution
 from rserpool.handlespace import describe_policy, describe_transport
 from rserpool.wire import PoolElement, readable_handle
+from rserpool_cli.errors import CommandError
 from rserpool_cli.output import add_output, show, table
 from rserpool_cli.scope import STATUSES, add_scope, failure, scope_of
 
@@ -28,7 +29,7 @@ def add_to(commands: Commands) -> None:
         epilog=STATUSES,
     )
     resolve.add_argument("handle", metavar="HANDLE", help="pool handle; 0x and hex digits for one that is not text")
-    resolve.add_argument("--items", type=int, metavar="N", help="how many elements to ask for")
+    resolve.add_argument("--items", type=_items, metavar="N", help="how many elements to ask for")
     resolve.set_defaults(run=run_resolve)
     watch = commands.add_parser(
         "watch", help="show a pool's changes", description="Show a pool now and whenever it changes, until Ctrl-C.",
@@ -39,6 +40,12 @@ def add_to(commands: Commands) -> None:
     for parser in (resolve, watch):
         add_scope(parser)
         add_output(parser)
+
+
+def _items(text: str) -> int:
+    if not text.isdigit() or int(text) > 0xFFFFFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0 to {0xFFFFFFFF}")
+    return int(text)
 
 
 def handle_of(text: str) -> bytes:
@@ -64,6 +71,8 @@ async def _resolve(arguments: argparse.Namespace) -> int:
             resolution = await users.resolve(handle_of(arguments.handle), items=arguments.items)
         except PoolUserError as e:
             raise failure(e) from None
+        except ValueError as e:
+            raise CommandError(str(e), 2) from None
     if arguments.output == "json":
         show(to_jsonable(resolution))
     else:

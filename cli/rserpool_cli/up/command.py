@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
 import time
@@ -36,12 +37,22 @@ def add_to(commands: Commands) -> None:
         "--weights", type=_weights, default=(), metavar="W,W...", help="weights of the elements, in turn"
     )
     parser.add_argument(
-        "--restart", type=float, default=3.0, metavar="SECONDS", help="start what died again after (3; 0: never)"
+        "--restart", type=_pause, default=3.0, metavar="SECONDS", help="start what died again after (3; 0: never)"
     )
     parser.add_argument("--pool", metavar="NAME", help="which pool, if the file has several")
     parser.add_argument("--single-address", action="store_true", help="use 127.0.0.1 and many ports, as on macOS")
     parser.add_argument("file", type=Path, metavar="FILE", help="the manifest, or a folder of manifests")
     parser.set_defaults(run=run)
+
+
+def _pause(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, 0 or more")
+    return seconds
 
 
 def _weights(text: str) -> tuple[int, ...]:

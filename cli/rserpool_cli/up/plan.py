@@ -152,7 +152,10 @@ def _command(pool: ServerPool, options: UpOptions, manifest: Path) -> tuple[tupl
             f" or write it into the annotation {UP_COMMAND}"
         )
     folder = manifest if manifest.is_dir() else manifest.parent
-    return tuple(shlex.split(annotation)), folder.resolve()
+    try:
+        return tuple(shlex.split(annotation)), folder.resolve()
+    except ValueError as e:
+        raise CommandError(f"{pool.full_name}: annotation {UP_COMMAND}: {str(e).lower()} in {annotation!r}") from None
 
 
 def _remarks(pool: ServerPool, planner: _Planner) -> list[str]:
@@ -187,7 +190,9 @@ class _Planner:
     def _element_place(self, index: int) -> Place:
         port = self._pool.spec.elements.port
         application = port if port >= PRIVILEGED else port + 8000
-        return self._addresses.place(ELEMENTS, index, application=application, asap=3864, http=8081)
+        asap = 3864 if application != 3864 else 3865
+        http = 8081 if application != 8081 else 8082
+        return self._addresses.place(ELEMENTS, index, application=application, asap=asap, http=http)
 
     def application_port(self, index: int) -> int:
         """Where an element's application serves."""
@@ -254,6 +259,8 @@ class _Planner:
         }
         tables["registrars"] = {"addresses": self._places("asap")}
         tables["application"]["port"] = place.ports["application"]
+        if tables["health"].get("port") == self._pool.spec.elements.port:
+            tables["health"]["port"] = 0  # the application's, wherever it is
         if weights:
             tables["policy"]["weight"] = weights[index % len(weights)]
         identity = self._identity(Role.ELEMENT)

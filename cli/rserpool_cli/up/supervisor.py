@@ -51,6 +51,7 @@ class Supervised:
         self._log = log
         self._restart = restart
         self._process: asyncio.subprocess.Process | None = None
+        self._creating: asyncio.Future[asyncio.subprocess.Process] | None = None
         self._ending = False
         self._task: asyncio.Task[None] | None = None
 
@@ -83,41 +84,68 @@ class Supervised:
     async def _once(self) -> int | None:
         """One life; returns its exit status, ``None`` if it could not begin."""
         plan = self.plan
+        ours, theirs = os.pipe() if self._log is None else (None, None)
         try:
             with self._log.open("ab") if self._log is not None else contextlib.nullcontext() as log:
-                self._process = await asyncio.create_subprocess_exec(
+                creating = asyncio.create_subprocess_exec(
                     *plan.command,
                     env={**os.environ, **plan.environment},
                     cwd=plan.folder,
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log if log is not None else asyncio.subprocess.PIPE,
+                    stdout=log if log is not None else theirs,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C is for us: we end them in order
                     preexec_fn=_die_with_parent,
                 )
+                self._creating = asyncio.ensure_future(creating)
+                self._process = await asyncio.shield(self._creating)
         except OSError as e:
             self.on_line(self, f"cannot be started: {plan.command[0]}: {e.strerror}")
+            if ours is not None:
+                os.close(ours)
             return None
+        finally:
+            if theirs is not None:
+                os.close(theirs)
         self.pid = self._process.pid
         self.lives += 1
         self.on_start(self)
-        if self._process.stdout is not None:
-            await self._read(self._process.stdout)
-        return await self._process.wait()
+        reading = asyncio.create_task(self._read(ours)) if ours is not None else None
+        try:
+            status = await self._process.wait()
+            _signal_group(self.pid, signal.SIGKILL)  # what it started ends with it
+            if reading is not None:
+                await asyncio.wait({reading}, timeout=PATIENCE)
+        finally:
+            if reading is not None:
+                reading.cancel()
+        return status
 
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                line = await stream.readline()
-            except ValueError:  # a line beyond the buffer's limit
-                continue
-            if not line:
-                return
-            self.on_line(self, line.decode(errors="replace").rstrip("\n"))
+    async def _read(self, descriptor: int) -> None:
+        """Our own pipe, not asyncio's: `Process.wait` would wait for whoever else holds it open."""
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0)
+        )
+        try:
+            while True:
+                try:
+                    line = await stream.readline()
+                except ValueError:  # a line beyond the buffer's limit
+                    continue
+                if not line:
+                    return
+                self.on_line(self, line.decode(errors="replace").rstrip("\n"))
+        finally:
+            transport.close()
 
     async def end(self) -> None:
         """Ask it to end, and make it if it does not; it is not started again."""
         self._ending = True
+        if self._creating is not None:
+            with contextlib.suppress(OSError):
+                self._process = await self._creating
         process = self._process
         if process is not None and process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
@@ -126,6 +154,7 @@ class Supervised:
             except TimeoutError:
                 _signal_group(process.pid, signal.SIGKILL)
                 await process.wait()
+            _signal_group(process.pid, signal.SIGKILL)  # what it started ends with it
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -55,6 +55,11 @@ class _Resolution:
     items: int | None
     retransmissions: int = 0
     asked: dict[AssociationId, float] = field(default_factory=dict)
+    places: set[Endpoint] = field(default_factory=set)
+
+    @property
+    def registrars(self) -> int:
+        return len(self.places)
 
 
 class User(EndpointMachine):
@@ -153,6 +158,9 @@ class User(EndpointMachine):
 
     def _send(self, resolution: _Resolution, association: AssociationId) -> None:
         resolution.asked.setdefault(association, self.desk.now)
+        place = self._endpoint_of(association)
+        if place is not None:
+            resolution.places.add(place)
         self.desk.send(
             association,
             asap.HandleResolution(
@@ -191,7 +199,7 @@ class User(EndpointMachine):
             for asked, since in sorted(resolution.asked.items()):
                 if self.desk.now - since >= min(self._timers.t1, self._config.patience / 2):
                     self._leave_silent(asked)
-            reason = f"{len(resolution.asked)} registrar(s) asked, none answered in {self._config.patience:g} s"
+            reason = f"{resolution.registrars} registrar(s) asked, none answered in {self._config.patience:g} s"
             self._end(resolution, Failure.TIMEOUT, reason)
         else:
             reason = self._no_registrar or f"no registrar was found in {self._config.patience:g} s"

@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from rserpool.wire import Address
 
 MOUNTED: Final = Path("/var/run/rserpool")
@@ -81,7 +83,11 @@ def _from_environment(environ: Mapping[str, str]) -> Scope:
 
 
 def _from_mount(mounted: Path) -> Scope:
-    places = (mounted / "registrars").read_text().split()
+    try:
+        places = (mounted / "registrars").read_text().split()
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+        raise ScopeError(f"{mounted / 'registrars'} cannot be read: {reason}") from None
     return make_scope(places, mounted / "bundle.pem", origin=str(mounted))
 
 
@@ -103,15 +109,30 @@ def make_scope(places: list[str] | tuple[str, ...], bundle: Path | None, *, orig
         raise ScopeError(f"the bundle {bundle} cannot be read: {e.strerror}") from None
     except ValueError as e:
         raise ScopeError(str(e)) from None
+    if pem is not None and not _holds_certificates(pem):
+        raise ScopeError(f"the bundle {bundle} holds no certificate that can be read; write PEM")
     if not registrars:
         raise ScopeError("no registrar was named; write host:port")
     return Scope(registrars=registrars, bundle=pem, origin=origin)
 
 
+def _holds_certificates(pem: bytes) -> bool:
+    try:
+        return bool(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        return False
+
+
 def _place(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    if not bare or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if (
+        not bare
+        or (":" in bare and host == bare)
+        or not port.isascii()
+        or not port.isdigit()
+        or not 1 <= int(port) <= 65535
+    ):
         raise ValueError(f"{text!r} is no place; write host:port")
     return bare, int(port)
 

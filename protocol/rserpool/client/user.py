@@ -16,7 +16,7 @@ from rserpool.asap.effects import Effect
 from rserpool.asap.events import Event, Failure, PoolUpdated, Refused, Resolved
 from rserpool.asap.profiles import FAST, EndpointTimers
 from rserpool.asap.user import User, UserConfig
-from rserpool.client.errors import BY_FAILURE, NoElementError
+from rserpool.client.errors import BY_FAILURE, NoElementError, PoolUserError
 from rserpool.client.scope import Scope, find_scope
 from rserpool.handlespace import describe_transport
 from rserpool.identity import InsecureScope, SecureScope
@@ -97,7 +97,7 @@ class PoolUser:
         self._connect_timeout = connect_timeout
         self._driver: Driver | None = None
         self._waiting: dict[int, asyncio.Future[Resolved]] = {}
-        self._watchers: dict[bytes, set[asyncio.Queue[Resolution]]] = {}
+        self._watchers: dict[bytes, set[asyncio.Queue[Resolution | None]]] = {}
         self._refusal = ""
         self._names: asyncio.Task[None] | None = None
 
@@ -120,6 +120,12 @@ class PoolUser:
         if self._driver is not None:
             await self._driver.close()
             self._driver = None
+        for done in self._waiting.values():
+            if not done.done():
+                done.set_exception(PoolUserError("the pool user was closed"))
+        for queues in self._watchers.values():
+            for queue in queues:
+                queue.put_nowait(None)
 
     def _authoriser(self) -> Authoriser:
         if self._scope.bundle is None:
@@ -158,6 +164,10 @@ class PoolUser:
             NoAnswerError: registrars were asked, and none answered in time.
         """
         octets = handle.encode() if isinstance(handle, str) else handle
+        if not 1 <= len(octets) <= 255:
+            raise ValueError(f"a pool handle has 1 to 255 octets, not {len(octets)}")
+        if items is not None and not 0 <= items <= 0xFFFFFFFF:
+            raise ValueError(f"items is {items}; write a number from 0 to {0xFFFFFFFF}")
         driver = self._running
         done: asyncio.Future[Resolved] = asyncio.get_running_loop().create_future()
         tokens: list[int] = []
@@ -229,13 +239,15 @@ class PoolUser:
         A pool that is gone, or not there yet, is one without elements.
         """
         octets = handle.encode() if isinstance(handle, str) else handle
-        queue: asyncio.Queue[Resolution] = asyncio.Queue()
+        queue: asyncio.Queue[Resolution | None] = asyncio.Queue()
         self._watchers.setdefault(octets, set()).add(queue)
         self._running.call(lambda now: self._machine.watch(octets, now))
         last: Resolution | None = None
         try:
             while True:
                 update = await queue.get()
+                if update is None:  # the pool user was closed
+                    return
                 if last is None or _seen(update) != _seen(last):
                     last = update
                     yield update

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,11 @@ from rserpool.pool.problems import Path as FieldPath
 from rserpool.pool.rules import check
 
 MOST_OCTETS = 1024 * 1024
+MOST_NODES = 100_000
+MOST_LEVELS = 64
+MOST_BITS = 4096
+"""Of a whole number; none of ours needs more than 64."""
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _JSON_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 """What YAML and JSON have in common; a date, for one, is text to Kubernetes."""
 
@@ -63,16 +69,23 @@ def read_text(text: str, source: str) -> list[Manifest]:
         line = e.problem_mark.line + 1 if e.problem_mark else 0
         raise ManifestError(source, [Problem(path=(), message=f"not YAML: {e.problem}", line=line)]) from None
     except yaml.YAMLError as e:
-        raise ManifestError(source, [Problem(path=(), message=f"not YAML: {e}")]) from None
+        raise ManifestError(source, [Problem(path=(), message=f"not YAML: {' '.join(str(e).split())}")]) from None
+    except RecursionError:
+        raise ManifestError(source, [Problem(path=(), message="not YAML: nested too deeply")]) from None
     manifests, problems = [], []
     for node in documents:
         reader = _Reader()
-        value = reader.read(node, ())
+        try:
+            value = reader.read(node, ())
+        except _TooMuchError as e:
+            raise ManifestError(source, [e.problem]) from None
         if not _is_server_pool(value):
             continue
         problems += reader.problems
         try:
-            pool = ServerPool.model_validate_json(json.dumps(value))  # by JSON's types, as the API server does
+            pool = ServerPool.model_validate_json(
+                json.dumps(value), by_alias=True, by_name=False
+            )  # by JSON's types, as the API server does
         except ValidationError as e:
             found = [explain(error, _siblings(error["loc"])) for error in e.errors(include_url=False)]
             problems += [replace(p, line=reader.line(p.path)) for p in found]
@@ -92,6 +105,12 @@ def _is_server_pool(value: object) -> bool:
     return version is None or str(version).split("/")[0] == API_VERSION.split("/")[0]
 
 
+class _TooMuchError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 class _Reader:
     """YAML nodes to plain data, with the line of every field, and repeated fields found."""
 
@@ -99,6 +118,8 @@ class _Reader:
         self.problems: list[Problem] = []
         self._lines: dict[FieldPath, int] = {}
         self._constructor = yaml.constructor.SafeConstructor()
+        self._open: list[yaml.Node] = []
+        self._read = 0
 
     def line(self, path: FieldPath) -> int:
         """The line of a field, or of the nearest field around it."""
@@ -109,6 +130,17 @@ class _Reader:
     def read(self, node: yaml.Node, path: FieldPath) -> Any:
         """A node's value."""
         self._lines.setdefault(path, node.start_mark.line + 1)
+        self._read += 1
+        if node in self._open or self._read > MOST_NODES or len(path) > MOST_LEVELS:
+            why = "an alias of what it stands in" if node in self._open else "aliases and levels stand for too much"
+            raise _TooMuchError(Problem(path=path[:2], message=f"{why}; write it out", line=self.line(path[:2])))
+        self._open.append(node)
+        try:
+            return self._value(node, path)
+        finally:
+            self._open.pop()
+
+    def _value(self, node: yaml.Node, path: FieldPath) -> Any:
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
@@ -118,7 +150,7 @@ class _Reader:
     def _fields(self, node: yaml.MappingNode, path: FieldPath) -> Iterator[tuple[Any, Any]]:
         seen: set[Any] = set()
         for key_node, value_node in node.value:
-            key = str(self._scalar(key_node, path))
+            key = str(self._scalar(key_node, path)) if isinstance(key_node, yaml.ScalarNode) else "?"
             self._lines[(*path, key)] = key_node.start_mark.line + 1
             if key in seen:
                 line = key_node.start_mark.line + 1
@@ -129,14 +161,26 @@ class _Reader:
                 yield key, value
 
     def _scalar(self, node: yaml.Node, path: FieldPath) -> Any:
-        if node.tag not in _JSON_TAGS or str(node.value).lower().lstrip("+-") in (".inf", ".nan"):
-            return str(node.value)
+        text = str(node.value)
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if plain and node.tag.endswith(":str") and _JSON_NUMBER.fullmatch(text):  # 5e-1: YAML 1.1 does not know it
+            return float(text)
+        if plain and node.tag.endswith((":int", ":float")) and ":" in text:  # 22:30:00: only YAML 1.1 counts by sixties
+            return text
+        if node.tag not in _JSON_TAGS or text.lower().lstrip("+-") in (".inf", ".nan"):
+            return text
         try:
-            return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError):
-            line = node.start_mark.line + 1
-            self.problems.append(Problem(path=path, message=f"{shown(node.value)}: cannot be read", line=line))
-            return None
+            value = self._constructor.construct_object(node)
+            if isinstance(value, str):  # two halves of a character, as JSON writes it; one alone is none
+                value = value.encode("utf-16", "surrogatepass").decode("utf-16")
+            readable = not isinstance(value, int) or value.bit_length() <= MOST_BITS
+        except (yaml.YAMLError, ValueError, LookupError):
+            value, readable = None, False
+        if readable:
+            return value
+        line = node.start_mark.line + 1
+        self.problems.append(Problem(path=path, message=f"{shown(node.value)}: cannot be read", line=line))
+        return None
 
 
 def _siblings(location: tuple[str | int, ...]) -> list[str]:

@@ -93,13 +93,13 @@ class HttpHeader(Model):
     """A header of a probe's request."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-    value: Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]*$")]
+    value: Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
 
 
 class HttpGet(Model):
     """Healthy while a GET is answered with a status from 200 to 399."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^/[^\s]*$")] = "/"
+    path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/"
     port: Port | None = Field(None, description="Default: the element's port.")
     scheme: Literal["HTTP"] = Field("HTTP", description="Probes stay inside the pod: HTTP.")
     http_headers: list[HttpHeader] = Field(default_factory=list)
@@ -116,8 +116,8 @@ class Health(Model):
     initial_delay_seconds: Annotated[int, Field(ge=0)] = 0
     period_seconds: Annotated[int, Field(ge=1)] = 1
     timeout_seconds: Annotated[int, Field(ge=1)] = 1
-    failure_threshold: Annotated[int, Field(ge=1)] = 2
-    success_threshold: Annotated[int, Field(ge=1)] = 1
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 2
+    success_threshold: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class LoadSource(StrEnum):
@@ -256,12 +256,15 @@ class Security(Model):
     revoked: Annotated[list[str], Unique] = Field(default_factory=list)
 
 
+PerSecond = Annotated[float, Field(ge=0.01, le=1_000_000, allow_inf_nan=False)]
+
+
 class Limits(Model):
     """What one identity may cost a registrar."""
 
-    endpoint_unreachable_per_second: Annotated[float, Field(gt=0)] = 5.0
-    registrations_per_second: Annotated[float, Field(gt=0)] = 50.0
-    resolutions_per_second: Annotated[float, Field(gt=0)] = 1000.0
+    endpoint_unreachable_per_second: PerSecond = 5.0
+    registrations_per_second: PerSecond = 50.0
+    resolutions_per_second: PerSecond = 1000.0
     elements: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
 
 

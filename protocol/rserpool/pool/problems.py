@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 Path = tuple[str | int, ...]
@@ -69,7 +68,7 @@ def explain(error: ErrorDetails, siblings: Iterable[str]) -> Problem:
         error: what it found.
         siblings: the fields there are where it found an unknown one.
     """
-    path = tuple(to_camel(p) if isinstance(p, str) and "_" in p else p for p in error["loc"])
+    path = tuple(error["loc"])
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "missing":
@@ -97,6 +96,7 @@ _ADVICE: Final = {
     "int_type": "write a whole number, without quotes",
     "int_from_float": "write a whole number, without quotes",
     "float_type": "write a number, without quotes",
+    "finite_number": "write a number from 0.01 to 1000000",
     "bool_type": "write true or false",
     "string_type": "write text; put it into quotes",
     "list_type": "write a list",

@@ -18,9 +18,12 @@ from rserpool.pool.model import (
     TransportName,
 )
 from rserpool.pool.problems import Path, Problem, shown
+from rserpool.pool.values import format_duration
 
 Rule = Callable[[ServerPool], Iterator[Problem]]
 
+LONGEST_LIFE = timedelta(seconds=0x7FFFFFFF)
+LONGEST_CA = timedelta(days=36500)
 SHORTEST_LEAF = timedelta(seconds=10)
 SHORTEST_CERT_MANAGER_LEAF = timedelta(hours=1)
 
@@ -70,7 +73,7 @@ def _health(pool: ServerPool) -> Iterator[Problem]:
 def _drain(pool: ServerPool) -> Iterator[Problem]:
     drain = pool.spec.elements.drain
     if drain > timedelta(hours=1):
-        yield _problem("spec.elements.drain", "is longer than 1h; write at most 1h")
+        yield _problem("spec.elements.drain", f"{format_duration(drain)} is longer than 1h; write at most 1h")
 
 
 def _timers(pool: ServerPool) -> Iterator[Problem]:
@@ -91,7 +94,11 @@ def _timers(pool: ServerPool) -> Iterator[Problem]:
         )
     life = timers.registration_life
     if life is not None and (life % timedelta(seconds=1) or life < timedelta(seconds=3)):
-        yield _problem("spec.timers.registrationLife", "write whole seconds, 3s or more")
+        yield _problem("spec.timers.registrationLife", f"{format_duration(life)}: write whole seconds, 3s or more")
+    elif life is not None and life > LONGEST_LIFE:
+        yield _problem(
+            "spec.timers.registrationLife", f"{format_duration(life)}: write {format_duration(LONGEST_LIFE)} or less"
+        )
 
 
 def _seconds(duration: timedelta | None, otherwise: float) -> float:
@@ -114,8 +121,16 @@ def _signer(pool: ServerPool) -> Iterator[Problem]:
     shortest = SHORTEST_LEAF if signer.type is SignerType.EMBEDDED else SHORTEST_CERT_MANAGER_LEAF
     if security.leaf_duration < shortest:
         least = "10s" if signer.type is SignerType.EMBEDDED else "1h"
-        yield _problem("spec.security.leafDuration", f"with signer type {signer.type} write {least} or more")
-    if security.leaf_duration * 2 > security.ca.duration:
+        yield _problem(
+            "spec.security.leafDuration",
+            f"{format_duration(security.leaf_duration)}: with signer type {signer.type} write {least} or more",
+        )
+    if security.ca.duration > LONGEST_CA:
+        yield _problem(
+            "spec.security.ca.duration",
+            f"{format_duration(security.ca.duration)}: write {format_duration(LONGEST_CA)} or less",
+        )
+    elif security.leaf_duration * 2 > security.ca.duration:
         yield _problem("spec.security.ca.duration", "is less than twice leafDuration; write more")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -21,9 +22,10 @@ def parse_duration(text: object) -> timedelta:
     Raises:
         ValueError: it is not one.
     """
-    if not isinstance(text, str) or not _DURATION.fullmatch(text):
-        raise ValueError("write a duration such as 500ms, 10s, 5m or 24h")
-    return timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text)))
+    if isinstance(text, str) and _DURATION.fullmatch(text):
+        with contextlib.suppress(OverflowError):
+            return timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text)))
+    raise ValueError("write a duration such as 500ms, 10s, 5m or 24h")
 
 
 def format_duration(duration: timedelta) -> str:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of this machine for a pool: nobody else's, and one for each process."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from ipaddress import IPv4Address, ip_network
+
+import pytest
+
+from rserpool_cli.errors import CommandError
+from rserpool_cli.up import loopback
+from rserpool_cli.up.loopback import LOCK_PORT, OnePort, Subnet, claim
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine's")
+
+
+@linux
+def test_pools_that_run_at_once_have_different_addresses() -> None:
+    with claim() as one, claim() as two, claim() as three:
+        assert all(isinstance(a, Subnet) for a in (one, two, three))
+        assert len({a.client for a in (one, two, three)}) == 3
+
+
+@linux
+def test_what_was_claimed_is_free_again_at_the_end_also_after_a_failure() -> None:
+    claimed: list[Subnet] = []
+
+    def fail() -> None:
+        with claim() as addresses:
+            assert isinstance(addresses, Subnet)
+            claimed.append(addresses)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with socket.socket() as again:
+        again.bind((f"127.{claimed[0].number}.255.254", LOCK_PORT))
+
+
+@linux
+def test_when_all_are_taken_the_user_is_told_to_end_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    with claim() as addresses:
+        assert isinstance(addresses, Subnet)
+        for bound in ("FIRST", "LAST"):
+            monkeypatch.setattr(loopback, bound, addresses.number)
+        number = addresses.number
+        with pytest.raises(CommandError, match=f"all addresses from 127.{number} to 127.{number} are taken"), claim():
+            pass
+
+
+def test_every_process_of_the_largest_pool_has_an_address_of_its_own() -> None:
+    subnet = Subnet(77)
+    sizes = {1: 9, 2: 1000, 3: 3}
+    places = [subnet.place(kind, i, asap=3864) for kind, size in sizes.items() for i in range(size)]
+    addresses = {place.address for place in places}
+    assert len(addresses) == sum(sizes.values())
+    assert all(a in ip_network("127.77.0.0/16") for a in addresses)
+    assert not addresses & {subnet.client, IPv4Address("127.77.255.254")}
+    assert all(place.ports == {"asap": 3864} for place in places)
+
+
+def test_where_there_is_one_address_everybody_has_ports_of_his_own_and_keeps_them() -> None:
+    with claim(single=True) as addresses:
+        assert isinstance(addresses, OnePort)
+        assert addresses.client is None
+        places = [addresses.place(kind, i, asap=3864, http=8080) for kind in (1, 2) for i in range(20)]
+        assert {place.address for place in places} == {IPv4Address("127.0.0.1")}
+        ports = [port for place in places for port in place.ports.values()]
+        assert len(set(ports)) == len(ports)
+        assert addresses.place(1, 3, asap=3864, http=8080) == places[3]
+        assert addresses.place(3, 0, asap=3864, http=0).ports["http"] == 0
