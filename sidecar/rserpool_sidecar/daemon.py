@@ -79,12 +79,13 @@ class SidecarDaemon:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until told to stop."""
-        network = self._settings.network
+        network, socket, made = self._settings.network, self._settings.control.socket, False
         try:
             if network.http_port:
                 await self._http.listen(network.address, network.http_port)
-            if self._settings.control.socket is not None:
-                await self._control.listen_unix(self._settings.control.socket)
+            if socket is not None:
+                await self._control.listen_unix(socket)
+                made = True
             return await self._serve(stop)
         except OSError as e:
             _log.error("cannot listen: %s", e)
@@ -92,8 +93,8 @@ class SidecarDaemon:
         finally:
             await self._http.close()
             await self._control.close()
-            if self._settings.control.socket is not None:
-                self._settings.control.socket.unlink(missing_ok=True)
+            if made and socket is not None:
+                socket.unlink(missing_ok=True)
 
     async def _serve(self, stop: asyncio.Event) -> int:
         security = None
@@ -126,9 +127,11 @@ class SidecarDaemon:
     def _make(self, registrars: tuple[Endpoint, ...]) -> Element:
         settings = self._settings
         address = settings.network.address
+        leaf = self._keeper.leaf if self._keeper is not None else None
+        uid = leaf.identity.pod_uid if leaf is not None else settings.security.pod_uid or str(uuid4())
         config = ElementConfig(
             pool_handle=settings.pool.pool_handle,
-            identifiers=pe_identifiers(settings.security.pod_uid or str(uuid4())),
+            identifiers=pe_identifiers(uid),
             transport=settings.application.transport(address),
             policy=settings.policy.policy(self._load),
             listening=Endpoint(TransportKind.TCP, (address,), settings.network.asap_port),

@@ -41,6 +41,7 @@ SECURITY = ErrorCause(CauseCode.SECURITY_REJECTION)
 REPEATABLE = 60_000
 """Octets of the longest pool handle that any answer can repeat beside its causes."""
 RESOURCES = ErrorCause(CauseCode.LACK_OF_RESOURCES)
+TOO_OFTEN = Denial("2.2", "over the limit of registrations")
 
 
 class Registrations:
@@ -131,6 +132,9 @@ class Registrations:
         if invalid is not None:
             desk.ignored(association, what, invalid[1])
             return invalid[0]
+        if not self._rate.take(association.principal.name, desk.now):
+            desk.refused(association, TOO_OFTEN, what)
+            return RESOURCES
         shortage = self._shortage(association, (handle, element.identifier))
         if shortage is not None:
             desk.ignored(association, what, shortage)
@@ -162,7 +166,7 @@ class Registrations:
             desk.ignored(association, what, f"pool handle of {len(key[0])} octets")
             return invalid_values()
         if not self._rate.take(association.principal.name, desk.now):
-            desk.ignored(association, what, "over the limit of registrations")
+            desk.refused(association, TOO_OFTEN, what)
             return RESOURCES
         if not self._is_same(association, key):
             desk.refused(association, Denial("2.3", f"deregisters {key[1]:#010x}, which is another element"), what)
@@ -194,8 +198,6 @@ class Registrations:
 
     def _shortage(self, association: Association, key: ElementKey) -> str | None:
         desk, limits = self._desk, self._desk.config.limits
-        if not self._rate.take(association.principal.name, desk.now):
-            return "over the limit of registrations"
         if desk.space.get(key) is not None:
             return None
         if len(desk.space) >= limits.elements:
