@@ -91,7 +91,7 @@ class LimitsSection:
     elements: int = setting(parse.integer(1, 1_000_000), "Elements in the handlespace.", 50_000)
     items: int = setting(parse.integer(0, 10_000), "Elements in an answer to a resolution; 0: all.", 0)
     half_open: int = setting(parse.integer(1, 65536), "Connections that have not authenticated yet.", 256)
-    handshake: float = setting(parse.seconds, "Time for a connection to authenticate.", "5s")
+    handshake: float = setting(parse.positive, "Time for a connection to authenticate.", "5s")
     idle: float = setting(parse.seconds, "Silence after which an association ends.", "300s")
 
     def limits(self) -> Limits:

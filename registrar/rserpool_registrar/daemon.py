@@ -73,12 +73,13 @@ class RegistrarDaemon:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until told to stop."""
-        network = self._settings.network
+        network, socket, made = self._settings.network, self._settings.control.socket, False
         try:
             if network.http_port:
                 await self._http.listen(network.address, network.http_port)
-            if self._settings.control.socket is not None:
-                await self._control.listen_unix(self._settings.control.socket)
+            if socket is not None:
+                await self._control.listen_unix(socket)
+                made = True
             return await self._serve(stop)
         except OSError as e:
             _log.error("cannot listen: %s", e)
@@ -86,8 +87,8 @@ class RegistrarDaemon:
         finally:
             await self._http.close()
             await self._control.close()
-            if self._settings.control.socket is not None:
-                self._settings.control.socket.unlink(missing_ok=True)
+            if made and socket is not None:
+                socket.unlink(missing_ok=True)
 
     async def _serve(self, stop: asyncio.Event) -> int:
         security: Security | None = None

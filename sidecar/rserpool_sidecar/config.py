@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from rserpool.asap.profiles import PROFILES, EndpointTimers
@@ -27,6 +28,31 @@ _POLICIES = (
 )
 
 
+_PATH = re.compile(r"/[!-~]*")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*")
+
+
+def _some_places(raw: object) -> tuple[tuple[str, int], ...]:
+    found = parse.places(raw)
+    if not found:
+        raise ValueError("write at least one host:port")
+    return found
+
+
+def _http_path(raw: object) -> str:
+    if not _PATH.fullmatch(parse.text(raw)):
+        raise ValueError("write a path that begins with /, in ASCII, without spaces")
+    return parse.text(raw)
+
+
+def _http_headers(raw: object) -> tuple[str, ...]:
+    headers = parse.texts(raw)
+    for header in headers:
+        if not _HEADER.fullmatch(header):
+            raise ValueError(f"{header!r} is no header; write each as Name: value, in ASCII")
+    return headers
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSection:
     """Where the element is."""
@@ -41,7 +67,7 @@ class RegistrarsSection:
     """Where registrars may be."""
 
     addresses: tuple[tuple[str, int], ...] = setting(
-        parse.places, "host:port of each; names are resolved again and again.", example='["registrars.demo.svc:3864"]'
+        _some_places, "host:port of each; names are resolved again and again.", example='["registrars.demo.svc:3864"]'
     )
 
 
@@ -104,11 +130,11 @@ class HealthSection:
 
     probe: str = setting(parse.one_of("tcpSocket", "httpGet"), "tcpSocket or httpGet.", "tcpSocket")
     port: int = setting(parse.port_or_none, "Port to probe; 0: the application's.", 0)
-    path: str = setting(parse.text, "httpGet: the path.", "/")
-    headers: tuple[str, ...] = setting(parse.texts, "httpGet: headers, each as Name: value.", ())
+    path: str = setting(_http_path, "httpGet: the path.", "/")
+    headers: tuple[str, ...] = setting(_http_headers, "httpGet: headers, each as Name: value.", ())
     initial_delay: float = setting(parse.seconds, "Before the first probe.", "0s")
-    period: float = setting(parse.seconds, "Between two probes; after a failed one half of it.", "1s")
-    timeout: float = setting(parse.seconds, "For one probe.", "1s")
+    period: float = setting(parse.positive, "Between two probes; after a failed one half of it.", "1s")
+    timeout: float = setting(parse.positive, "For one probe.", "1s")
     failure_threshold: int = setting(parse.integer(1, 1000), "Failures in a row that make it unhealthy.", 2)
     success_threshold: int = setting(parse.integer(1, 1000), "Successes in a row that make it healthy.", 1)
 

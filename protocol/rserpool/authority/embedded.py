@@ -84,6 +84,8 @@ class EmbeddedAuthority:
         """Sign a leaf, as :class:`Authority` has it."""
         if dns_names and identity.role is not Role.REGISTRAR:
             raise SigningError(f"a certificate of role {identity.role.value} names no hosts")
+        if now >= self.certificate.not_valid_after_utc:
+            raise SigningError(f"the authority has expired at {self.certificate.not_valid_after_utc.isoformat()}")
         names = subject_alternative_names(identity, dns_names)
         key = _verified_key(request, names)
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -112,11 +114,15 @@ def _verified_key(pem: bytes, names: x509.SubjectAlternativeName) -> ec.Elliptic
     """The key of a request that is what it should be: sound, for exactly these names, of a kind we use."""
     try:
         request = x509.load_pem_x509_csr(pem)
-        asked = names_of_request(request)
+        request.extensions, request.attributes  # noqa: B018 - they are parsed when they are looked at
         sound = request.is_signature_valid
         key = request.public_key()
     except Exception as e:  # noqa: BLE001 - whatever a parser has to say to octets of a stranger
         raise SigningError(f"not a certificate request that can be read: {type(e).__name__}") from None
+    try:
+        asked = names_of_request(request)
+    except ValueError as e:
+        raise SigningError(str(e)) from None
     if not sound:
         raise SigningError("the request is not signed by its own key")
     if asked != names.public_bytes():

@@ -43,6 +43,10 @@ def names_of_request(request: x509.CertificateSigningRequest) -> bytes:
         ValueError: the request has no subjectAltName, or any other extension or attribute beside it.
     """
     extensions = list(request.extensions)
-    if len(extensions) != 1 or not isinstance(extensions[0].value, x509.SubjectAlternativeName):
-        raise ValueError("a request must have a subjectAltName and no other extension")
+    if (
+        len(list(request.attributes)) != 1
+        or len(extensions) != 1
+        or not isinstance(extensions[0].value, x509.SubjectAlternativeName)
+    ):
+        raise ValueError("a request must have a subjectAltName and no other extension or attribute")
     return extensions[0].value.public_bytes()

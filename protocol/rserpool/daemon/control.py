@@ -55,4 +55,7 @@ async def control(
         raise ControlError(f"{socket}: {e}") from None
     if response.status != 200:
         raise ControlError(f"{socket}: {response.status} {response.body.decode(errors='replace').strip()}")
-    return json.loads(response.body)
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        raise ControlError(f"{socket}: the answer is not JSON; that is no daemon of ours") from None

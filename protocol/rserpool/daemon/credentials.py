@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
+from rserpool.asap.authorisation import Role
 from rserpool.authority import make_request
 from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest
 from rserpool.identity import IdentityError, LeafIdentity
@@ -95,9 +97,14 @@ class EnrolmentSource:
 
     def _token(self) -> str:
         try:
-            return self._token_file.read_text().strip()
+            token = self._token_file.read_text("ascii").strip()
         except OSError as e:
             raise CredentialsError(f"the token file {self._token_file} cannot be read: {e.strerror}") from None
+        except UnicodeDecodeError:
+            token = ""
+        if not token or not token.isprintable() or " " in token:
+            raise CredentialsError(f"the token file {self._token_file} holds no token: one line of ASCII")
+        return token
 
     async def changed(self, current: Credentials, renew_after: float) -> None:
         """Wait until the leaf is due."""
@@ -112,7 +119,8 @@ class FilesSource:
         chain, key, bundle: PEM files; chain and key may be one file.
     """
 
-    def __init__(self, chain: Path, key: Path, bundle: Path) -> None:
+    def __init__(self, chain: Path, key: Path, bundle: Path, whose: tuple[str, str, str, Role] | None = None) -> None:
+        self._whose = whose
         self._files = (chain, key, bundle)
         self._seen: tuple[bytes, ...] = ()
 
@@ -125,12 +133,22 @@ class FilesSource:
             if not isinstance(key, ec.EllipticCurvePrivateKey):
                 raise CredentialsError(f"the key in {self._files[1]} is not an elliptic curve key")
             credentials = Credentials.from_pem(chain, bundle, key)
-            leaf_of(credentials.chain[0])
+            self._check(leaf_of(credentials.chain[0]))
         except OSError as e:
             raise CredentialsError(f"{e.filename} cannot be read: {e.strerror}") from None
-        except (ValueError, TypeError) as e:  # the text of a parser never holds the key itself
+        except (ValueError, TypeError, UnsupportedAlgorithm) as e:  # the text of a parser never holds the key itself
             raise CredentialsError(f"the files {', '.join(str(f) for f in self._files)} do not fit: {e}") from None
         return credentials
+
+    def _check(self, leaf: Leaf) -> None:
+        """Nobody would believe who shows a leaf that is over, or somebody else's."""
+        chain, i = self._files[0], leaf.identity
+        if leaf.not_after <= datetime.now(UTC):
+            raise CredentialsError(f"the leaf in {chain} has expired at {leaf.not_after.isoformat()}")
+        if self._whose is not None and (i.trust_domain, i.namespace, i.pool, i.role) != self._whose:
+            domain, namespace, pool, role = self._whose
+            own = f"spiffe://{domain}/ns/{namespace}/pool/{pool}/{role.value}"
+            raise CredentialsError(f"the leaf in {chain} is of {i}, not of {own}")
 
     def _read(self) -> tuple[bytes, ...]:
         return tuple(file.read_bytes() for file in self._files)
@@ -179,6 +197,7 @@ class Keeper:
             except SSL.Error as e:
                 await self._unusable(e)
                 continue
+            self._use(credentials)
             return self._security
 
     async def _obtain(self) -> Credentials:
@@ -192,9 +211,12 @@ class Keeper:
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
-            self._current = credentials
-            self.leaf = leaf_of(credentials.chain[0])
             return credentials
+
+    def _use(self, credentials: Credentials) -> Leaf:
+        self._current = credentials
+        self.leaf = leaf_of(credentials.chain[0])
+        return self.leaf
 
     async def _unusable(self, error: SSL.Error) -> None:
         self.failures += 1
@@ -214,8 +236,9 @@ class Keeper:
             except SSL.Error as e:
                 await self._unusable(e)
                 continue
+            leaf = self._use(credentials)
             self.renewals += 1
-            _log.info("the leaf was renewed; it is valid until %s", self.leaf.not_after.isoformat())
+            _log.info("the leaf was renewed; it is valid until %s", leaf.not_after.isoformat())
             self.on_renewed()
 
     def gauges(self) -> dict[str, tuple[str, float]]:

@@ -76,7 +76,7 @@ class EnrolmentRequest:
                 role=Role(fields["role"]),
                 request=str(fields["request"]).encode(),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError("the body must be JSON with namespace, pool, role and request") from None
 
 
@@ -105,10 +105,14 @@ class EnrolmentClient:
     """
 
     def __init__(self, url: str, authority: bytes, local: Address | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 443
+        except ValueError:
+            parts, host, port = None, None, 0
+        if parts is None or parts.scheme != "https" or not host:
             raise ValueError(f"{url!r} is no place to enrol; write https://HOST:PORT")
-        self._host, self._port = parts.hostname, parts.port or 443
+        self._host, self._port = host, port
         self._local = local
         self._pinned = Credentials.trusting(authority)
 
@@ -118,6 +122,8 @@ class EnrolmentClient:
         Raises:
             EnrolmentError: it was not given.
         """
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise EnrolmentError("there is no token, or one that cannot be sent: write one line of ASCII")
         context = make_context(self._pinned, require_certificate=True)
         target = Target(host=self._host, port=self._port, context=context, local=self._local)
         return await self._ask(target, ENROL, request, {"authorization": f"Bearer {token}"})
@@ -144,6 +150,6 @@ class EnrolmentClient:
             if response.status == 200:
                 return Enrolled(chain=fields["chain"].encode(), bundle=fields["bundle"].encode())
             message = str(fields["message"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise EnrolmentError(f"the enrolment server answered {response.status}, not as it should") from None
         raise EnrolmentError(f"enrolment was refused: {message}", final=400 <= response.status < 429)

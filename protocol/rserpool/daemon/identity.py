@@ -35,7 +35,7 @@ def keeper_of(pool: PoolSection, section: SecuritySection, role: Role, address: 
             credentials=credentials,
         )
 
-    source = _files(section) if section.source == "files" else _enrolment(pool, section, role, address)
+    source = _files(pool, section, role) if section.source == "files" else _enrolment(pool, section, role, address)
     return Keeper(source, make)
 
 
@@ -61,13 +61,15 @@ def scope_of(pool: PoolSection, section: SecuritySection, *, anonymous: bool, re
     return SecureScope(pool_handle=pool.pool_handle, anonymous=anonymous, registrar_threat=registrar_threat)
 
 
-def _files(section: SecuritySection) -> Source:
+def _files(pool: PoolSection, section: SecuritySection, role: Role) -> Source:
     needed = {"chain_file": section.chain_file, "key_file": section.key_file, "bundle_file": section.bundle_file}
     _require(needed, "files")
     assert section.chain_file is not None
     assert section.key_file is not None
     assert section.bundle_file is not None
-    return FilesSource(section.chain_file, section.key_file, section.bundle_file)
+    return FilesSource(
+        section.chain_file, section.key_file, section.bundle_file, (pool.trust_domain, pool.namespace, pool.name, role)
+    )
 
 
 def _enrolment(pool: PoolSection, section: SecuritySection, role: Role, address: Address | None) -> Source:
@@ -81,9 +83,16 @@ def _enrolment(pool: PoolSection, section: SecuritySection, role: Role, address:
     assert section.token_file is not None
     assert section.authority_file is not None
     try:
-        client = EnrolmentClient(section.url, section.authority_file.read_bytes(), address)
+        authority = section.authority_file.read_bytes()
+        Credentials.trusting(authority)
     except OSError as e:
         raise SettingsError([f"[security] authority_file {section.authority_file}: {e.strerror}"]) from None
+    except ValueError:
+        raise SettingsError(
+            [f"[security] authority_file {section.authority_file}: holds no certificate; write a PEM file's path"]
+        ) from None
+    try:
+        client = EnrolmentClient(section.url, authority, address)
     except ValueError as e:
         raise SettingsError([f"[security] {e}"]) from None
     return EnrolmentSource(client, section.token_file, leaf_identity(pool, section, role), section.dns_names)

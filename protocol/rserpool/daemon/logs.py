@@ -106,6 +106,8 @@ class PeerLog:
 
 def identity_of(peer: str) -> str:
     """The part of a peer's description that stays the same from connection to connection."""
-    name = peer.rsplit(" at ", 1)[0] if " at " in peer else peer
-    host, _, port = name.rpartition(":")
-    return host if host and port.isdigit() else name
+    name, separator, _ = peer.rpartition(" at ")
+    if separator:
+        return name
+    host, _, port = peer.rpartition(":")
+    return host if host and port.isdigit() else peer

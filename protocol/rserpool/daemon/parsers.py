@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from rserpool.wire import Address
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_LONGEST: Final = 100 * 365 * 86400.0
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?")
 
 
@@ -60,7 +61,7 @@ def integer(least: int, most: int) -> Callable[[object], int]:
 
     def parse(raw: object) -> int:
         value = raw
-        if isinstance(raw, str) and re.fullmatch(r"-?\d+", raw):
+        if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,20}", raw):
             value = int(raw)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ValueError(f"write a whole number from {least} to {most}")
@@ -75,10 +76,10 @@ port_or_none = integer(0, 65535)
 
 def seconds(raw: object) -> float:
     """A duration: a number of seconds, or text such as 500ms, 10s, 5m, 24h."""
-    if isinstance(raw, int | float) and not isinstance(raw, bool) and raw >= 0:
+    if isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw <= _LONGEST:
         return float(raw)
     found = _DURATION.fullmatch(raw.strip()) if isinstance(raw, str) else None
-    if found is None:
+    if found is None or float(found[1]) * _UNITS[found[2]] > _LONGEST:
         raise ValueError("write seconds, or a duration such as 500ms, 10s, 5m or 24h")
     return float(found[1]) * _UNITS[found[2]]
 
@@ -94,6 +95,14 @@ def address(raw: object) -> Address:
         return ip_address(text(raw))
     except ValueError:
         raise ValueError("write an IPv4 or IPv6 address") from None
+
+
+def positive(raw: object) -> float:
+    """A duration of more than 0."""
+    value = seconds(raw)
+    if value == 0:
+        raise ValueError("0 is no time to wait; write a duration such as 500ms")
+    return value
 
 
 def path(raw: object) -> Path:
@@ -125,10 +134,10 @@ def host_and_port(raw: str) -> tuple[str, int]:
     """``host:port`` or ``[address]:port``."""
     host, separator, digits = raw.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    numeric = ":" in bare or bare.replace(".", "").isdigit()
+    numeric = bare != host or ":" in bare or bare.replace(".", "").isdigit()
     try:
         valid = bool(str(ip_address(bare))) if numeric else bool(_HOST.fullmatch(bare))
-        number = port(int(digits)) if separator else 0
+        number = port(digits) if separator else 0
     except ValueError:
         valid, number = False, 0
     if not valid or not number or (":" in bare and host == bare):

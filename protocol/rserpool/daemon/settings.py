@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 Parser = Callable[[object], Any]
 PREFIX: Final = "RSERPOOL_"
+_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_[0-9]+_(TCP|UDP|SCTP).*)?$")
 
 
 class SettingsError(Exception):
@@ -110,6 +112,7 @@ class _Reader:
         for name in tables:
             if name not in sections:
                 self._fault(name, None, _unknown("section", name, sections))
+        self._unknown_variables(sections)
         values = {}
         for name, cls in sections.items():
             table = tables.get(name, {})
@@ -118,6 +121,16 @@ class _Reader:
             else:
                 self._fault(name, None, f"write a table: [{name}]")
         return None if self.faults else root(**values)
+
+    def _unknown_variables(self, sections: Mapping[str, type[Any]]) -> None:
+        """A misspelt override is refused like a misspelt key; what Kubernetes sets for a Service is not ours."""
+        for variable in sorted(self._environ):
+            for name, cls in sections.items():
+                start = f"{PREFIX}{name}_".upper()
+                key = variable.removeprefix(start).lower()
+                known = {f.name: f for f in dataclasses.fields(cls)}
+                if variable.startswith(start) and key not in known and not _LINK.search(variable):
+                    self.faults.append(f"{variable}: [{name}] {_unknown('key', key, known)}")
 
     def _section(self, name: str, cls: type[Any], table: dict[str, Any]) -> Any:
         fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -142,7 +155,9 @@ class _Reader:
             try:
                 check()
             except KeyFaultError as e:
-                self._fault(name, e.key, f"{e.key}: {e}")
+                variable = f"{PREFIX}{name}_{e.key}".upper()
+                place = variable if variable in self._environ else self._place(name, e.key)
+                self.faults.append(f"{place}: [{name}] {e.key}: {e}")
         return value
 
     def _parse(self, values: dict[str, Any], field: dataclasses.Field[Any], raw: object, place: str) -> None:
@@ -204,10 +219,10 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def render(tables: Mapping[str, Mapping[str, object]]) -> str:
