@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 MOST: Final = 256
+C = TypeVar("C", bound=Hashable)
 
 
-class HalfOpen:
+class HalfOpen(Generic[C]):
     """All half-open connections of a process."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._sources: dict[str, OrderedDict[Hashable, Callable[[str], None]]] = {}
+        self._sources: dict[str, OrderedDict[C, Callable[[str], None]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, connection: Hashable, source: str, end: Callable[[str], None]) -> None:
+    def add(self, connection: C, source: str, end: Callable[[str], None]) -> None:
         """A stranger has connected.
 
         Args:
@@ -40,7 +41,14 @@ class HalfOpen:
             oldest = next(iter(busiest.values()))
             oldest("too many connections without a handshake")
 
-    def remove(self, connection: Hashable, source: str) -> None:
+    def forget_all(self) -> list[C]:
+        """Forget all of them; returns them, for whoever wants to end them in silence."""
+        known = [connection for connections in self._sources.values() for connection in connections]
+        self._sources.clear()
+        self._count = 0
+        return known
+
+    def remove(self, connection: C, source: str) -> None:
         """It is no stranger any more, or gone."""
         connections = self._sources.get(source)
         if connections is not None and connections.pop(connection, None) is not None:

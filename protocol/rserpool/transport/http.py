@@ -17,6 +17,7 @@ from typing import Final
 import h11
 from OpenSSL import SSL
 
+from rserpool.transport.names import literal
 from rserpool.transport.stream import ByteStream, Ending, describe
 from rserpool.transport.tls import TlsEngine
 from rserpool.wire import Address
@@ -93,9 +94,14 @@ class HttpServer:
         Raises:
             OSError: the socket cannot be made there.
         """
-        path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: self._accept(None), str(path))
+        try:
+            if path.exists():
+                await _only_if_left(path)
+            path.unlink(missing_ok=True)
+            server = await loop.create_unix_server(lambda: self._accept(None), str(path))
+        except OSError as e:
+            raise OSError(f"{path}: {describe(e)}") from None
         path.chmod(0o600)
         self._servers.append(server)
 
@@ -116,6 +122,18 @@ class HttpServer:
             served.end()
 
 
+async def _only_if_left(path: Path) -> None:
+    """Refuse to replace what is no socket, or what somebody listens on."""
+    if not path.is_socket():
+        raise FileExistsError("is there already, and is no socket")
+    try:
+        transport, _ = await asyncio.get_running_loop().create_unix_connection(asyncio.Protocol, str(path))
+    except OSError:
+        return
+    transport.abort()
+    raise FileExistsError("another process listens on it")
+
+
 class _Served:
     """One connection of a server."""
 
@@ -127,21 +145,41 @@ class _Served:
         self._request: h11.Request | None = None
         self._body = b""
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._early = 0
+        stream.on_ready = self._expect
         stream.on_bytes = self._received
         stream.on_end = self._ended
 
+    def _expect(self) -> None:
+        """A request must be there whole in time, however busily it is sent."""
+        self._early = 0
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.end)
+
+    def _expect_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def end(self) -> None:
+        self._expect_no_more()
         if self._task is not None:
             self._task.cancel()
         self._stream.abort()
         self._gone(self)
 
     def _ended(self, _: Ending) -> None:
+        self._expect_no_more()
         if self._task is not None:
             self._task.cancel()
         self._gone(self)
 
     def _received(self, data: bytes) -> None:
+        if self._task is not None:  # nobody reads it until the answer is there
+            self._early += len(data)
+            if self._early > MOST_BODY:
+                self.end()
+                return
         try:
             self._http.receive_data(data)
             self._read()
@@ -162,6 +200,7 @@ class _Served:
                         self.end()
                         return
                 case h11.EndOfMessage():
+                    self._expect_no_more()
                     self._task = asyncio.get_running_loop().create_task(self._serve())
                 case h11.ConnectionClosed():
                     self.end()
@@ -199,9 +238,9 @@ class _Served:
             **response.headers,
         }
         head = h11.Response(status_code=response.status, headers=list(headers.items()))
-        octets = b"".join(
-            self._http.send(event) or b"" for event in (head, h11.Data(data=response.body), h11.EndOfMessage())
-        )
+        assert self._request is not None
+        body = b"" if self._request.method == b"HEAD" else response.body
+        octets = b"".join(self._http.send(event) or b"" for event in (head, h11.Data(data=body), h11.EndOfMessage()))
         self._stream.write(octets)
         self._task = None
         if self._http.our_state is h11.MUST_CLOSE:
@@ -209,6 +248,7 @@ class _Served:
             self._gone(self)
             return
         self._http.start_next_cycle()
+        self._expect()
         try:
             self._read()
         except h11.RemoteProtocolError:
@@ -246,9 +286,13 @@ async def ask(
     Raises:
         HttpError: no answer within ``timeout`` seconds, or no good one.
     """
-    engine = TlsEngine(target.context, server=False, host=target.host) if target.context is not None else None
+    name = target.host if literal(target.host) is None else None  # an address is no server name (RFC 6066 3)
+    engine = TlsEngine(target.context, server=False, host=name) if target.context is not None else None
     stream = ByteStream(engine, handshake=timeout + 1)
-    asked = _Asked(stream, method, path, target.host, body, headers or {})
+    try:
+        asked = _Asked(stream, method, path, target.host, body, headers or {})
+    except (h11.LocalProtocolError, UnicodeEncodeError):  # its text may hold a token
+        raise HttpError("the request cannot be sent: its path or a header is not HTTP") from None
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
@@ -278,12 +322,14 @@ class _Asked:
             h11.Request(
                 method=method,
                 target=path,
-                headers=[
-                    ("host", host),
-                    ("content-length", str(len(body))),
-                    ("connection", "close"),
-                    *headers.items(),
-                ],
+                headers=list(
+                    {
+                        "host": f"[{host}]" if ":" in host else host,
+                        **{name.lower(): value for name, value in headers.items()},
+                        "content-length": str(len(body)),
+                        "connection": "close",
+                    }.items()
+                ),
             ),
             h11.Data(data=body),
             h11.EndOfMessage(),
@@ -326,6 +372,8 @@ class _Asked:
                 case h11.EndOfMessage():
                     self._finish()
                     return
+                case h11.InformationalResponse():
+                    pass
                 case _:
                     return
 

@@ -74,7 +74,7 @@ class Resolver:
         try:
             async with asyncio.timeout(PATIENCE):
                 infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as e:
+        except (OSError, TimeoutError, UnicodeError) as e:  # also what no name can be
             if place not in self._unresolved:
                 self._unresolved.add(place)
                 _log.warning("the name %s cannot be resolved: %s", host, str(e) or "no answer")

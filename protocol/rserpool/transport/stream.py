@@ -140,7 +140,9 @@ class ByteStream(asyncio.Protocol):
         for piece in said:
             if not self.is_over:
                 self.on_bytes(piece)
-        if self._engine.closed_by_peer:
+        if self._engine.closed_by_peer and not self._ended:
+            self._engine.close()  # its goodbye is answered
+            self._flush()
             self._end(Cause.CLOSED, "closed by the peer")
 
     def eof_received(self) -> bool:
@@ -149,6 +151,7 @@ class ByteStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self._stop_timer()
         self._end(Cause.CLOSED, "closed by the peer" if exc is None else describe(exc))
 
     # -- the owner's side
@@ -176,8 +179,7 @@ class ByteStream(asyncio.Protocol):
             if self._engine is not None:
                 self._engine.close()
                 self._flush()
-            if self._transport is not None:
-                self._transport.close()
+            self._close_soon()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -218,8 +220,16 @@ class ByteStream(asyncio.Protocol):
             if abort:
                 self._transport.abort()
             else:
-                self._transport.close()
+                self._close_soon()
         self.on_end(Ending(cause, reason))
+
+    def _close_soon(self) -> None:
+        """Close after what is queued; a peer that does not take it has as long for it as for a handshake."""
+        if self._transport is not None:
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(self._handshake, self._transport.abort)
 
     def _stop(self) -> None:
         self._ended = True

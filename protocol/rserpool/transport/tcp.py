@@ -98,6 +98,8 @@ class TcpLink(Link):
             self._handler.down(self, str(e))
             return
         for message in messages:
+            if self._stream.is_over:  # the one before it was reason enough to end
+                return
             self._handler.message(self, message)
 
     def _ended(self, ending: Ending) -> None:
@@ -122,7 +124,7 @@ class TcpNetwork(Network):
         self._limits = limits
         self._servers: list[asyncio.Server] = []
         self._links: set[TcpLink] = set()
-        self._half_open = HalfOpen(limits.half_open)
+        self._half_open: HalfOpen[ByteStream] = HalfOpen(limits.half_open)
         self._anonymous: Counter[str] = Counter()
 
     @property
@@ -170,6 +172,8 @@ class TcpNetwork(Network):
                 await loop.create_connection(lambda: stream, host, endpoint.port, local_addr=local)
                 await done
         except TimeoutError:
+            if done.done() and not done.cancelled() and done.exception() is None:
+                return  # both in one turn of the loop: the association is there
             stream.abort()
             raise ConnectError(f"no answer within {deadline:g} s") from None
         except asyncio.CancelledError:
@@ -271,6 +275,8 @@ class TcpNetwork(Network):
     async def close(self) -> None:
         """Stop listening, and end all associations."""
         self.stop_listening()
+        for stream in self._half_open.forget_all():
+            stream.abort()
         for link in list(self._links):
             link.abort("the process ends")
 

@@ -22,6 +22,8 @@ MOST_BEFORE_HANDSHAKE: Final = 16 * 1024
 """Octets fed to the engine before the handshake is done; a real one takes a tenth of that."""
 CIPHERS_TLS12: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 _CHUNK: Final = 65536
+_FIRST_CHUNK: Final = 1024
+"""Until the handshake is done, fed in pieces: what a peer says right behind it does not count as part of it."""
 _FIRST_OCTETS: Final = frozenset({21, 22})
 """What the first record of a peer may be: an alert or a handshake."""
 _VERIFICATION: Final = {  # X509_V_ERR_*, in words that say what to do
@@ -151,17 +153,18 @@ class TlsEngine:
             NotTlsError: these octets begin no handshake.
             TlsError: the handshake failed, a record was corrupt, or the peer sends too much before it is done.
         """
-        if not self.established:
-            if self._fed == 0 and data and data[0] not in _FIRST_OCTETS:
-                raise NotTlsError("the peer does not speak TLS")
-            self._fed += len(data)
-            if self._fed > MOST_BEFORE_HANDSHAKE:
-                raise TlsError(f"more than {MOST_BEFORE_HANDSHAKE} octets before the handshake was done")
+        if self._fed == 0 and data and data[0] not in _FIRST_OCTETS:
+            raise NotTlsError("the peer does not speak TLS")
         at = 0
         said: list[bytes] = []
         while at < len(data):
-            at += self._connection.bio_write(data[at : at + _CHUNK])
+            most = _CHUNK if self.established else _FIRST_CHUNK
+            if not self.established and self._fed + min(most, len(data) - at) > MOST_BEFORE_HANDSHAKE:
+                raise TlsError(f"more than {MOST_BEFORE_HANDSHAKE} octets before the handshake was done")
+            taken = self._connection.bio_write(data[at : at + most])
+            at += taken
             if not self.established:
+                self._fed += taken
                 self._handshake()
             if self.established:
                 self._read(said)
