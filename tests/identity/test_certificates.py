@@ -163,7 +163,7 @@ def test_a_leaf_signs_handshakes_and_nothing_else(bits: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     ("role", "purposes", "good"),
     [
-        *((role, [CLIENT, SERVER], True) for role in (Role.REGISTRAR, Role.ELEMENT)),
+        *((role, [CLIENT, SERVER], role is not Role.USER) for role in ROLES),
         *((role, [CLIENT], role is Role.USER) for role in ROLES),
         *((role, [SERVER], False) for role in ROLES),
         *((role, [ExtendedKeyUsageOID.CODE_SIGNING], False) for role in ROLES),

@@ -98,8 +98,6 @@ def _check_usage(extensions: x509.Extensions, role: Role) -> None:
         raise IdentityError("the certificate does not say what it may be used for") from None
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise IdentityError("the certificate's key usage is not that of a leaf")
-    needed = {ExtendedKeyUsageOID.CLIENT_AUTH}
-    if role is not Role.USER:
-        needed.add(ExtendedKeyUsageOID.SERVER_AUTH)
-    if not needed <= purposes:
+    serves = ExtendedKeyUsageOID.SERVER_AUTH in purposes  # a user calls and is never called
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes or serves is (role is Role.USER):
         raise IdentityError(f"the certificate may not be used as a {role.value}'s")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,10 +100,13 @@ class HttpServer:
             if path.exists():
                 await _only_if_left(path)
             path.unlink(missing_ok=True)
-            server = await loop.create_unix_server(lambda: self._accept(None), str(path))
+            others = os.umask(0o177)  # never, not even for a moment, a socket of everybody's
+            try:
+                server = await loop.create_unix_server(lambda: self._accept(None), str(path))
+            finally:
+                os.umask(others)
         except OSError as e:
             raise OSError(f"{path}: {describe(e)}") from None
-        path.chmod(0o600)
         self._servers.append(server)
 
     def _accept(self, context: Callable[[], SSL.Context] | None) -> ByteStream:
