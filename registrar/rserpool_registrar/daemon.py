@@ -14,15 +14,14 @@ from rserpool.asap.authorisation import Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.events import PeerState
 from rserpool.asap.server.desk import RegistrarConfig
-from rserpool.daemon import logs
 from rserpool.daemon.control import shows
 from rserpool.daemon.credentials import Keeper
-from rserpool.daemon.identity import keeper_of, scope_of
+from rserpool.daemon.frame import showing, with_identity
+from rserpool.daemon.identity import scope_of
 from rserpool.daemon.process import first_of, until
-from rserpool.daemon.settings import SettingsError
 from rserpool.enrp import Registrar
 from rserpool.transport.driver import Driver
-from rserpool.transport.http import HttpServer, Request, Response
+from rserpool.transport.http import Request, Response, Routes
 from rserpool.transport.names import Resolver
 from rserpool.transport.security import Security
 from rserpool.transport.tcp import TcpNetwork
@@ -35,14 +34,14 @@ _log: Final = logging.getLogger("rserpool.registrar")
 
 async def main(settings: RegistrarSettings, stop: asyncio.Event) -> int:
     """Run until told to stop; returns the exit status."""
-    logs.set_up(form=settings.log.format, level=settings.log.level)
-    try:
-        keeper = keeper_of(settings.pool, settings.security, Role.REGISTRAR, settings.network.address)
-    except SettingsError as e:
-        for line in e.lines:
-            _log.error("%s", line)
-        return 2
-    return await RegistrarDaemon(settings, keeper).run(stop)
+    return await with_identity(
+        Role.REGISTRAR,
+        settings.network.address,
+        settings.pool,
+        settings.security,
+        settings.log,
+        lambda keeper: RegistrarDaemon(settings, keeper).run(stop),
+    )
 
 
 class RegistrarDaemon:
@@ -54,41 +53,28 @@ class RegistrarDaemon:
         self._machine: Registrar | None = None
         self._network: TcpNetwork | None = None
         self._observer = Observer(self._gauges, asyncio.get_running_loop().time)
-        self._http = HttpServer(
-            {
-                ("GET", "/healthz"): self._healthz,
-                ("GET", "/readyz"): self._readyz,
-                ("GET", "/metrics"): self._observer.metrics.serve,
-            }
-        )
-        self._control = HttpServer(
-            {
-                ("GET", "/dump"): shows(self._dump),
-                ("GET", "/pools"): shows(self._pools),
-                ("GET", "/elements"): shows(self._elements),
-                ("GET", "/peers"): shows(lambda: self._dump().get("peers", [])),
-                ("GET", "/status"): shows(self._status),
-            }
-        )
+        self._pages: Routes = {
+            ("GET", "/healthz"): self._healthz,
+            ("GET", "/readyz"): self._readyz,
+            ("GET", "/metrics"): self._observer.metrics.serve,
+        }
+        self._control: Routes = {
+            ("GET", "/dump"): shows(self._dump),
+            ("GET", "/pools"): shows(self._pools),
+            ("GET", "/elements"): shows(self._elements),
+            ("GET", "/peers"): shows(lambda: self._dump().get("peers", [])),
+            ("GET", "/status"): shows(self._status),
+        }
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until told to stop."""
-        network, socket, made = self._settings.network, self._settings.control.socket, False
+        network, socket = self._settings.network, self._settings.control.socket
         try:
-            if network.http_port:
-                await self._http.listen(network.address, network.http_port)
-            if socket is not None:
-                await self._control.listen_unix(socket)
-                made = True
-            return await self._serve(stop)
+            async with showing(network.address, network.http_port, socket, self._pages, self._control):
+                return await self._serve(stop)
         except OSError as e:
             _log.error("cannot listen: %s", e)
             return 1
-        finally:
-            await self._http.close()
-            await self._control.close()
-            if made and socket is not None:
-                socket.unlink(missing_ok=True)
 
     async def _serve(self, stop: asyncio.Event) -> int:
         security: Security | None = None
