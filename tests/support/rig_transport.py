@@ -35,6 +35,7 @@ PEM: Final = serialization.Encoding.PEM
 HERE: Final = IPv4Address("127.0.0.1")
 PATIENCE: Final = 20.0
 """Seconds after which a test has failed; none of them needs a twentieth of it."""
+Session = ssl.SSLSession | None
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 loop_factory: LoopFactory | None = None
 """On which event loop :func:`plays` plays; the fixture ``either_loop`` sets it."""
@@ -163,7 +164,7 @@ class Peer:
         heard: what was said to it.
     """
 
-    def __init__(self, context: ssl.SSLContext, *, server: bool = False, session: ssl.SSLSession | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext, *, server: bool = False, session: Session = None) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server, session=session)
         self.established = False

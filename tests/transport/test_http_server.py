@@ -144,10 +144,11 @@ BAD: dict[str, bytes] = {
     "an unknown encoding": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
     "endless headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10000,
     "an endless line": b"GET /" + b"a" * 100_000,
-    "a body that is too long": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"
+    "a body that is too long": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MOST_BODY + 1)
     + b"x" * (MOST_BODY + 1),
-    "an endless chunked body": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    + b"8000\r\n%s\r\n" % (b"x" * 0x8000) * 9,
+    "a chunked body that is too long": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"8000\r\n%s\r\n" % (b"x" * 0x8000) * 9
+    + b"0\r\n\r\n",
 }
 
 

@@ -174,6 +174,18 @@ async def test_new_credentials_are_for_new_connections_and_standing_ones_go_on()
 
 
 @plays
+async def test_who_calls_shows_the_new_leaf_after_a_reload_and_trusts_the_new_bundle() -> None:
+    there = await listening(security(Role.REGISTRAR, replace(credentials(signer=OTHER_CA), bundle=BOTH)))
+    calling = security(Role.ELEMENT)
+    with pytest.raises(ConnectError, match=r"not .*an authority of this pool"):
+        await dial(there.endpoint, calling)
+    calling.reload(replace(credentials(Role.ELEMENT, 2), bundle=BOTH))
+    await dial(there.endpoint, calling)
+    await there.told.until(lambda: there.told.ups)
+    assert there.told.ups[0].principal == principal_of(leaf(Role.ELEMENT, 2))
+
+
+@plays
 async def test_credentials_that_openssl_does_not_like_leave_the_former_ones_in_force() -> None:
     secure = security()
     before = secure.credentials

@@ -140,6 +140,23 @@ async def test_nothing_is_delivered_behind_a_message_that_made_us_leave() -> Non
 
 
 @plays
+async def test_nor_is_a_record_behind_it_that_is_no_message() -> None:
+    there = await listening(security())
+    there.told.on_message = lambda link, _: link.abort("no more of that")
+
+    def both() -> bytes:
+        peer, tls, outgoing = carried(there.port, peer_context(credentials(Role.ELEMENT)))
+        tls.write(message(8))
+        tls.write(b"\0\0\0\0")
+        peer.sendall(outgoing.read())
+        return drained(peer)
+
+    await aside(both)
+    assert there.told.messages == [message(8)]
+    assert (there.told.refusals, there.told.downs) == ([], [])
+
+
+@plays
 @SECURE
 async def test_what_was_queued_is_delivered_before_a_close_and_tls_says_so(secure: bool) -> None:
     there = await listening(safety(secure))

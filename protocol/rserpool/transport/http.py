@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,11 +101,7 @@ class HttpServer:
             if path.exists():
                 await _only_if_left(path)
             path.unlink(missing_ok=True)
-            others = os.umask(0o177)  # never, not even for a moment, a socket of everybody's
-            try:
-                server = await loop.create_unix_server(lambda: self._accept(None), str(path))
-            finally:
-                os.umask(others)
+            server = await loop.create_unix_server(lambda: self._accept(None), sock=_private_socket(path))
         except OSError as e:
             raise OSError(f"{path}: {describe(e)}") from None
         self._servers.append(server)
@@ -124,6 +121,20 @@ class HttpServer:
             server.close()
         for served in list(self._connections):
             served.end()
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A Unix socket that never, not even for a moment, is everybody's."""
+    made = socket.socket(socket.AF_UNIX)
+    others = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.umask(others)
+    return made
 
 
 async def _only_if_left(path: Path) -> None:

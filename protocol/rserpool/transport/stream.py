@@ -132,9 +132,10 @@ class ByteStream(asyncio.Protocol):
         except TlsError as e:
             self._flush()  # the alert that tells the peer why
             cause = Cause.NOT_TLS if isinstance(e, NotTlsError) else Cause.HANDSHAKE
-            self._end(Cause.TAMPERED if self.ready else cause, str(e))
+            self._end(Cause.TAMPERED if self._engine.established else cause, str(e))
             return
         self._flush()
+        self._check_unread()
         if self._engine.established and not self.ready:
             self._become_ready()
         for piece in said:
@@ -169,7 +170,10 @@ class ByteStream(asyncio.Protocol):
                 self._end(Cause.CLOSED, str(e))
                 return
             self._flush()
-        if self._transport.get_write_buffer_size() > WRITE_LIMIT:
+        self._check_unread()
+
+    def _check_unread(self) -> None:
+        if self._transport is not None and self._transport.get_write_buffer_size() > WRITE_LIMIT:
             self._end(Cause.UNREAD, "it does not read what it is sent", abort=True)
 
     def close(self) -> None:
