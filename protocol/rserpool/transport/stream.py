@@ -136,6 +136,8 @@ class ByteStream(asyncio.Protocol):
             return
         self._flush()
         self._check_unread()
+        if self._ended:
+            return
         if self._engine.established and not self.ready:
             self._become_ready()
         for piece in said:
