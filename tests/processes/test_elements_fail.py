@@ -24,7 +24,7 @@ SERVER = "python3 -m http.server {port} --bind {address}"
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[RunningPool]:
-    with pool_running(manifest(health=HTTP, command=SERVER), "--restart", "1") as running:
+    with pool_running(manifest(health=HTTP, command=SERVER), "--restart", "3") as running:
         started(running)
         yield running
 

@@ -66,7 +66,9 @@ async def renewed(pool: RunningPool) -> list[float]:
     for host, port in places:
         text = (await ask(Target(host=host, port=port), "GET", "/metrics")).body.decode()
         counts.append(
-            next(float(line.split()[1]) for line in text.splitlines() if line.startswith("rserpool_leaf_renewals_total "))
+            next(
+                float(line.split()[1]) for line in text.splitlines() if line.startswith("rserpool_leaf_renewals_total ")
+            )
         )
     return counts
 

@@ -165,9 +165,8 @@ class Driver:
             self._timer = self._loop.call_at(deadline, self._wake)
 
     def _wake(self) -> None:
-        self._timer = None
-        self._armed = None
-        self.call(self._machine.wake)
+        due, self._timer, self._armed = self._armed or 0.0, None, None
+        self.call(lambda now: self._machine.wake(max(now, due)))  # uvloop is up to half a millisecond early
 
     async def close(self) -> None:
         """Stop: no input reaches the machine any more, what was sent before is delivered where that is possible.

@@ -136,7 +136,7 @@ class ByteStream(asyncio.Protocol):
             return
         self._flush()
         self._check_unread()
-        if self._ended:
+        if self.is_over:
             return
         if self._engine.established and not self.ready:
             self._become_ready()

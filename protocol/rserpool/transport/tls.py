@@ -218,6 +218,8 @@ class TlsEngine:
                 pieces.append(self._connection.bio_read(_CHUNK))
             except SSL.Error:  # WantReadError, or an empty error where there is nothing
                 return b"".join(pieces)
+            if len(pieces[-1]) < _CHUNK:
+                return b"".join(pieces)
 
     @property
     def peer_certificate(self) -> bytes | None:

@@ -7,7 +7,7 @@ Loads and degradations are fractions of 2**32 - 1: ``0`` is 0 %, ``0xffffffff`` 
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Final
 
 from rserpool.wire.codes import ParameterType, PolicyType
@@ -124,6 +124,8 @@ _CLASSES: Final[dict[int, tuple[type[KnownPolicy], struct.Struct]]] = {
     RandomizedLeastUsed.TYPE: (RandomizedLeastUsed, struct.Struct("!I")),
 }
 
+_NAMES: Final = {kind: tuple(f.name for f in fields(policy)) for kind, (policy, _) in _CLASSES.items()}
+
 
 def decode_policy(decoding: Decoding, tlv: Tlv) -> Policy:
     """Read a policy parameter.
@@ -151,7 +153,7 @@ def encode_policy(policy: Policy) -> bytes:
     if isinstance(policy, UnknownPolicy):
         return pack(ParameterType.POLICY, _TYPE.pack(policy.TYPE) + policy.data)
     try:
-        data = _CLASSES[policy.TYPE][1].pack(*astuple(policy))
+        data = _CLASSES[policy.TYPE][1].pack(*(getattr(policy, name) for name in _NAMES[policy.TYPE]))
     except struct.error as e:
         raise EncodeError(f"{policy.TYPE.name} policy: {e}") from None
     return pack(ParameterType.POLICY, _TYPE.pack(policy.TYPE) + data)
