@@ -53,6 +53,7 @@ def run(options: Options) -> Figures:
             if (name, loop) in costs:
                 cost = [statistics.median(costs[name, key]) for key in LOOPS]
                 notes["CPU of the registrar"] = f"{cost[0]:.0f} us each, asyncio {cost[1]:.0f} us"
-            notes["uvloop by asyncio"] = f"{statistics.median(values) / statistics.median(other):.2f}"
+            beside = statistics.median(other)
+            notes["uvloop by asyncio"] = f"{statistics.median(values) / beside:.2f}" if beside else "too short to say"
             unit = {"resident": "MiB", "CPU": "%"}.get(name.split()[0].rstrip(","), "/s")
             yield Figure(name=f"uvloop: {name}", unit=unit, values=tuple(values), notes=notes)
