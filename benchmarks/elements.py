@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from rserpool.asap.authorisation import Role
+from rserpool.asap.authorisation import Authoriser, Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.element import Element, ElementConfig
 from rserpool.asap.events import ElementState, ElementStateChanged, Event
@@ -27,7 +27,7 @@ from rserpool.transport.driver import Driver
 from rserpool.transport.security import Security
 from rserpool.transport.tcp import TcpLimits, TcpNetwork
 from rserpool.wire import Ppid, TcpTransport, policies
-from scope import DOMAIN, NAMESPACE, POOL, Leaf
+from scope import DOMAIN, NAMESPACE, POOL, credentials
 
 TIMERS = FAST.endpoint
 
@@ -59,17 +59,19 @@ class Counted:
             registrars=self._registrars,
             timers=TIMERS,
         )
-        security, authoriser = None, InsecureScope()
+        security: Security | None = None
+        authoriser: Authoriser = InsecureScope()
         if self._job["secure"]:
-            leaf = Leaf(None, element["chain"].encode(), element["key"].encode())  # type: ignore[arg-type]
             security = Security(
                 trust_domain=DOMAIN,
                 namespace=NAMESPACE,
                 pool=POOL,
                 role=Role.ELEMENT,
-                credentials=leaf.credentials(self._job["bundle"].encode()),
+                credentials=credentials(
+                    element["chain"].encode(), element["key"].encode(), self._job["bundle"].encode()
+                ),
             )
-            authoriser = SecureScope(pool_handle=POOL.encode(), anonymous=False, registrar_threat="2.6")  # type: ignore[assignment]
+            authoriser = SecureScope(pool_handle=POOL.encode(), anonymous=False, registrar_threat="2.6")
         machine = Element(config, authoriser, Random())
         network = TcpNetwork(address, security, TcpLimits(handshake=TIMERS.connect, idle=0.0))
         driver = Driver(machine, network, self._event)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority, make_request
@@ -55,8 +56,14 @@ class Leaf:
 
     def credentials(self, bundle: bytes) -> Credentials:
         """For a transport."""
-        key = serialization.load_pem_private_key(self.key, password=None)
-        return Credentials.from_pem(self.chain, bundle, key)  # type: ignore[arg-type]
+        return credentials(self.chain, self.key, bundle)
+
+
+def credentials(chain: bytes, key: bytes, bundle: bytes) -> Credentials:
+    """What a transport takes, from PEM."""
+    loaded = serialization.load_pem_private_key(key, password=None)
+    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+    return Credentials.from_pem(chain, bundle, loaded)
 
 
 @dataclass(slots=True)

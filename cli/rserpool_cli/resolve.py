@@ -81,9 +81,16 @@ async def _resolve(arguments: argparse.Namespace) -> int:
 
 
 def run_watch(arguments: argparse.Namespace) -> int:
-    """Show changes until interrupted."""
+    """Show changes until interrupted.
+
+    Raises:
+        CommandError: there is no such handle, or no pool to ask.
+    """
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(arguments))
+        try:
+            asyncio.run(_watch(arguments))
+        except ValueError as e:
+            raise CommandError(str(e), 2) from None
     return 0
 
 

@@ -96,9 +96,10 @@ def test_no_such_pool_is_status_4(handle: str, capsys: Capture) -> None:
 
 @pytest.mark.timeout(10)
 @pytest.mark.usefixtures("pool")
+@pytest.mark.parametrize("command", ["resolve", "watch"])
 @pytest.mark.parametrize("handle", ["", "x" * 70_000], ids=["none", "endless"])
-def test_a_handle_that_cannot_be_is_refused_at_once(handle: str, capsys: Capture) -> None:
-    _, line = refusal(["resolve", handle], capsys)
+def test_a_handle_that_cannot_be_is_refused_at_once(command: str, handle: str, capsys: Capture) -> None:
+    _, line = refusal([command, handle], capsys)
     assert "handle" in line
     assert len(line) < 200
 

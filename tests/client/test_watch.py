@@ -41,6 +41,17 @@ async def until(updates: AsyncIterator[Resolution], count: int) -> Resolution:
     raise AssertionError("the watch has ended")
 
 
+@pytest.mark.parametrize("handle", ["", "x" * 256, b"x" * 70_000], ids=["none", "one too long", "endless"])
+def test_a_handle_that_cannot_be_is_refused_at_once_and_spoils_nothing(handle: str | bytes) -> None:
+    async def body(_: RunningPool, user: PoolUser) -> None:
+        async with asyncio.timeout(5):
+            with pytest.raises(ValueError, match="1 to 255 octets"):
+                await anext(user.watch(handle))
+            assert len((await anext(user.watch("echo"))).elements) == 2
+
+    with_pool(body)
+
+
 def same(one: Resolution, other: Resolution) -> bool:
     return {e.identifier for e in one.elements} == {e.identifier for e in other.elements}
 

@@ -162,10 +162,9 @@ class PoolUser:
             UnknownPoolError: nobody is registered in such a pool.
             RefusedError: the registrar does not answer this user.
             NoAnswerError: registrars were asked, and none answered in time.
+            ValueError: there cannot be such a handle, or so many items.
         """
-        octets = handle.encode() if isinstance(handle, str) else handle
-        if not 1 <= len(octets) <= 255:
-            raise ValueError(f"a pool handle has 1 to 255 octets, not {len(octets)}")
+        octets = _octets(handle)
         if items is not None and not 0 <= items <= 0xFFFFFFFF:
             raise ValueError(f"items is {items}; write a number from 0 to {0xFFFFFFFF}")
         driver = self._running
@@ -237,8 +236,11 @@ class PoolUser:
         """Stay informed of a pool: yields it at once, and again whenever it has changed.
 
         A pool that is gone, or not there yet, is one without elements.
+
+        Raises:
+            ValueError: there cannot be such a handle.
         """
-        octets = handle.encode() if isinstance(handle, str) else handle
+        octets = _octets(handle)
         queue: asyncio.Queue[Resolution | None] = asyncio.Queue()
         self._watchers.setdefault(octets, set()).add(queue)
         self._running.call(lambda now: self._machine.watch(octets, now))
@@ -272,6 +274,13 @@ class PoolUser:
                 self._refusal = f"the registrar at {peer} was not believed: {reason}"
             case _:
                 pass
+
+
+def _octets(handle: str | bytes) -> bytes:
+    octets = handle.encode() if isinstance(handle, str) else handle
+    if not 1 <= len(octets) <= 255:
+        raise ValueError(f"a pool handle has 1 to 255 octets, not {len(octets)}")
+    return octets
 
 
 def _seen(resolution: Resolution) -> set[PoolElement]:

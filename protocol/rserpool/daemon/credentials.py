@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from rserpool.asap.authorisation import Role
 from rserpool.authority import make_request
-from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest
+from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest, is_token
 from rserpool.identity import IdentityError, LeafIdentity
 from rserpool.identity.certificates import Leaf, leaf_of
 from rserpool.transport.security import Security
@@ -102,7 +102,7 @@ class EnrolmentSource:
             raise CredentialsError(f"the token file {self._token_file} cannot be read: {e.strerror}") from None
         except UnicodeDecodeError:
             token = ""
-        if not token or not token.isprintable() or " " in token:
+        if not is_token(token):
             raise CredentialsError(f"the token file {self._token_file} holds no token: one line of ASCII")
         return token
 
@@ -117,6 +117,7 @@ class FilesSource:
 
     Args:
         chain, key, bundle: PEM files; chain and key may be one file.
+        whose: trust domain, namespace, pool and role the leaf must be of; ``None``: anybody's.
     """
 
     def __init__(self, chain: Path, key: Path, bundle: Path, whose: tuple[str, str, str, Role] | None = None) -> None:

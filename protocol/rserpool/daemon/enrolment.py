@@ -80,6 +80,11 @@ class EnrolmentRequest:
             raise ValueError("the body must be JSON with namespace, pool, role and request") from None
 
 
+def is_token(text: str) -> bool:
+    """Whether a text can be sent as a bearer token."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
 def answer(enrolled: Enrolled) -> Response:
     """The answer that grants."""
     body = json.dumps({"chain": enrolled.chain.decode(), "bundle": enrolled.bundle.decode()}).encode()
@@ -122,7 +127,7 @@ class EnrolmentClient:
         Raises:
             EnrolmentError: it was not given.
         """
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
+        if not is_token(token):
             raise EnrolmentError("there is no token, or one that cannot be sent: write one line of ASCII")
         context = make_context(self._pinned, require_certificate=True)
         target = Target(host=self._host, port=self._port, context=context, local=self._local)

@@ -2,8 +2,8 @@
 """A leaner interpreter for daemons: a sidecar is beside every application, and a registrar has a memory limit too.
 
 Python's own ``ssl`` and ``_hashlib`` load a second copy of OpenSSL beside the one that pyOpenSSL brings, and what we
-import imports servers and clients nobody here uses: together three MiB in a sidecar, eight in a registrar, for
-nothing. This must run before anything imports asyncio.
+import imports servers and clients nobody here uses: megabytes in each process, for nothing. This must run before
+anything imports asyncio.
 """
 
 from __future__ import annotations
