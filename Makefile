@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every target sets up what it needs: Python >= 3.11 and make are enough. The environment is .venv, pinned by uv.lock.
+# The targets for clusters (images, push, cluster, install, e2e) need Docker too; the scripts of e2e/ name what is missing.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit processes docs benchmarks clean
+.PHONY: help demo test lint types imports unit processes docs benchmarks clean images push cluster install e2e e2e-down
+# For the scripts: REGISTRY=registry.example/team VERSION=... BASE_IMAGE=... E2E_OFFLINE=0|1 KEEP=1, all optional.
+export REGISTRY VERSION BASE_IMAGE BUILD_IMAGE E2E_OFFLINE KEEP HELM_ARGS
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: .venv/.run ## A pool on this machine, and what it does when things go wrong (a minute at most)
 	$(BIN)/python examples/demo.py
@@ -32,11 +35,32 @@ unit: .venv/.dev ## Unit and property tests, and the simulator
 processes: .venv/.dev ## Running pools, killed and attacked; mostly waiting, so several at a time
 	$(BIN)/pytest -n 3 --dist loadfile tests/processes
 
-docs: .venv/.dev ## Write the pages that are made from the code
+docs: .venv/.dev ## Write what is made from the code: pages, the CRD, the chart's README
 	$(BIN)/python docs/generate.py
+	$(BIN)/python crds/generate.py
+	$(BIN)/python crds/reference.py
+	$(BIN)/python charts/readme.py
 
 benchmarks: .venv/.dev ## The figures, measured on this machine; nothing else should run
 	$(BIN)/python benchmarks/run.py
+
+images: ## Build the images rserpool-node and rserpool-operator [REGISTRY= VERSION=]
+	e2e/images.sh build
+
+push: ## Push them, REGISTRY=registry.example/team
+	e2e/images.sh push
+
+cluster: ## A kind cluster with cert-manager, named rserpool
+	e2e/cluster.sh
+
+install: ## The images and the chart into that cluster
+	e2e/install.sh
+
+e2e: .venv/.dev ## End-to-end tests on a kind cluster of their own [KEEP=1 leaves it]
+	e2e/run.sh
+
+e2e-down: ## Remove that cluster
+	e2e/down.sh
 
 clean: ## Remove the environment and the caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

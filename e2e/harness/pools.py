@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pool's registrars hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from harness.kubectl import Manifest, exec_in, get
+
+Dump = dict[str, Any]
+
+
+def pods_of(kind: str, name: str, *, namespace: str) -> list[Manifest]:
+    """Pods that a StatefulSet, Job or the like controls, by name; those that are ending too."""
+    return [
+        pod
+        for pod in get("pods", "-n", namespace)
+        for owner in pod["metadata"].get("ownerReferences", [])
+        if (owner["kind"], owner["name"]) == (kind, name)
+    ]
+
+
+def registrars(namespace: str, pool: str) -> list[str]:
+    """Names of the pool's registrar pods that run."""
+    pods = pods_of("StatefulSet", f"{pool}-registrar", namespace=namespace)
+    return sorted(p["metadata"]["name"] for p in pods if p["status"].get("phase") == "Running")
+
+
+def dump(namespace: str, pod: str, container: str = "registrar") -> Dump:
+    """What one registrar holds."""
+    # Which socket is the container's own business; its environment says it.
+    ask = 'exec rserpool dump --socket "$RSERPOOL_CONTROL_SOCKET"'
+    (answer,) = json.loads(exec_in(pod, container, "sh", "-c", ask, namespace=namespace, timeout=20)).values()
+    told: Dump = answer
+    return told
+
+
+def dumps(namespace: str, pool: str) -> dict[str, Dump]:
+    """Dumps of all the pool's registrars, by pod, asked at the same time."""
+    pods = registrars(namespace, pool)
+    if not pods:
+        return {}
+    with ThreadPoolExecutor(len(pods)) as threads:
+        return dict(zip(pods, threads.map(lambda pod: dump(namespace, pod), pods), strict=True))
+
+
+def canonical(dump: Dump, without: Collection[int | str] = ()) -> dict[str, Any]:
+    """The handlespace of a dump, equal for two registrars exactly if they hold the same.
+
+    With PE identifiers in `without` it is the handlespace but for these elements: pools that hold nothing else are
+    left out, and so are all checksums, which cover them.
+    """
+    space: dict[str, Any] = dump["handlespace"]
+    if not without:
+        return space
+    identifiers = {i.lower() if isinstance(i, str) else f"{i:#010x}" for i in without}
+    pools = []
+    for pool in space["pools"]:
+        elements = [e for e in pool["elements"] if e["identifier"] not in identifiers]
+        if elements or not pool["elements"]:
+            pools.append({**pool, "elements": elements})
+    return {"pools": pools}
+
+
+def elements(dump: Dump) -> dict[str, dict[str, Any]]:
+    """Elements of all pools in a dump, by PE identifier."""
+    return {e["identifier"]: e for pool in dump["handlespace"]["pools"] for e in pool["elements"]}
+
+
+def agreement(namespace: str, pool: str, *, registrars: int, elements: int) -> dict[str, Any] | None:
+    """The handlespace that all `registrars` hold, when it is one and has so many elements.
+
+    Raises:
+        AssertionError: not so, and how it is.
+    """
+    told = dumps(namespace, pool)
+    assert len(told) == registrars, f"{len(told)} of {registrars} registrars run"
+    phases = {pod: d["phase"] for pod, d in told.items()}
+    assert set(phases.values()) == {"serving"}, f"phases of registrars: {phases}"
+    counts = {pod: len(_elements(d)) for pod, d in told.items()}
+    assert set(counts.values()) == {elements}, f"elements at registrars: {counts}, wanted {elements}"
+    spaces = [canonical(d) for d in told.values()]
+    assert all(space == spaces[0] for space in spaces), "registrars hold different handlespaces"
+    return spaces[0]
+
+
+_elements = elements

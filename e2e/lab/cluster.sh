@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes the kind cluster NAME from the node image made here: a control plane, two workers, and a pod network between them.
+# The network does what kindnet does where there is a registry, but for NetworkPolicies: they are accepted and not enforced.
+set -euo pipefail
+# shellcheck source=../common.sh
+. "$(dirname "$0")/../common.sh"
+export PATH=$CACHE/bin:$PATH
+NAME=$1
+"$E2E/lab/binaries.sh"
+"$E2E/lab/node-image.sh"
+kind create cluster -q --name "$NAME" --image "$NODE_IMAGE" --wait 0s --config - <<'Y'
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+networking: {disableDefaultCNI: true, kubeProxyMode: iptables}
+nodes: [{role: control-plane}, {role: worker}, {role: worker}]
+kubeadmConfigPatches:
+- |
+  kind: KubeletConfiguration
+  failCgroupV1: false
+Y
+mapfile -t NODES < <(kind get nodes --name "$NAME")
+k() { kubectl --context "kind-$NAME" "$@"; }
+declare -A CIDR IP
+for n in "${NODES[@]}"; do
+  for _ in $(seq 120); do
+    CIDR[$n]=$(k get node "$n" -o jsonpath='{.spec.podCIDR}' 2>/dev/null) && [ -n "${CIDR[$n]}" ] && break
+    sleep 0.5
+  done
+  [ -n "${CIDR[$n]}" ] || die "node $n was given no range of pod addresses within a minute"
+  IP[$n]=$(k get node "$n" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}')
+done
+# Each node hands out addresses of its own range, and knows the way to every other node's.
+for n in "${NODES[@]}"; do
+  docker exec -i "$n" sh -c 'cat >/etc/cni/net.d/10-e2e.conflist' <<J
+{"cniVersion":"1.0.0","name":"e2e","plugins":[
+ {"type":"ptp","ipMasq":false,"mtu":1400,"ipam":{"type":"host-local","dataDir":"/run/cni-ipam-state","routes":[{"dst":"0.0.0.0/0"}],"ranges":[[{"subnet":"${CIDR[$n]}"}]]}},
+ {"type":"portmap","capabilities":{"portMappings":true}}]}
+J
+  for o in "${NODES[@]}"; do
+    [ "$o" = "$n" ] || docker exec "$n" ip route replace "${CIDR[$o]}" via "${IP[$o]}"
+  done
+done
+k wait --for=condition=Ready nodes --all --timeout=120s >/dev/null
+k -n kube-system rollout status deploy/coredns --timeout=120s >/dev/null
