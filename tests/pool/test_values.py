@@ -50,3 +50,24 @@ def test_anything_is_a_duration_or_refused_with_what_to_write(value: object) -> 
 def test_a_duration_longer_than_anything_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write a duration such as"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("0.001h", 3600),
+        ("0.001m", 60),
+        ("0.001s", 1),
+        ("876000h", 3_153_600_000_000),
+        ("30m1h", 5_400_000),
+        ("1m1m", 120_000),
+    ],
+)
+def test_a_duration_is_exact_to_the_millisecond(text: str, milliseconds: int) -> None:
+    assert parse_duration(text) == timedelta(milliseconds=milliseconds)
+
+
+@pytest.mark.parametrize("text", ["876000h1ms", "1.5ms", "0.0001h", "٣s", "000000000000000000001s", "10s\n"])
+def test_what_cel_cannot_hold_or_tell_apart_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="write a duration such as"):
+        parse_duration(text)

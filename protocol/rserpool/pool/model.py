@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from rserpool.pool.values import U32, Duration, Label, PoolName, Port, Unique
+from rserpool.pool.values import I32, U32, Duration, Label, PoolName, Port, Unique, Whole
 
 API_VERSION = "rserpool.io/v1alpha1"
 KIND = "ServerPool"
@@ -67,13 +67,15 @@ class Policy(Model):
 class PodDisruptionBudget(Model):
     """Bound on voluntary disruptions of registrars."""
 
-    max_unavailable: Annotated[int, Field(ge=0)] = Field(1, description="Registrars that may be disrupted at once.")
+    max_unavailable: Annotated[int, Field(ge=0, le=9), Whole] = Field(
+        1, description="Registrars that may be disrupted at once."
+    )
 
 
 class Registrars(Model):
     """The pool's registrars (ENRP servers)."""
 
-    replicas: Annotated[int, Field(ge=1, le=9)] = Field(3, description="How many registrars.")
+    replicas: Annotated[int, Field(ge=1, le=9), Whole] = Field(3, description="How many registrars.")
     resources: dict[str, Any] = Field(default_factory=dict, description="Container resources, as in a pod.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Nodes they may run on, as in a pod.")
     tolerations: list[dict[str, Any]] = Field(default_factory=list, description="Taints they bear, as in a pod.")
@@ -92,32 +94,44 @@ class TcpSocket(Model):
 class HttpHeader(Model):
     """A header of a probe's request."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-    value: Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] = Field(
+        description="The header's name."
+    )
+    value: Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")] = Field(
+        description="Its value, in printable ASCII."
+    )
 
 
 class HttpGet(Model):
     """Healthy while a GET is answered with a status from 200 to 399."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/"
+    path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = Field("/", description="Path, and query if any.")
     port: Port | None = Field(None, description="Default: the element's port.")
     scheme: Literal["HTTP"] = Field("HTTP", description="Probes stay inside the pod: HTTP.")
-    http_headers: list[HttpHeader] = Field(default_factory=list)
+    http_headers: list[HttpHeader] = Field(default_factory=list, description="Headers of the request.")
 
 
 class Health(Model):
     """When an element is healthy, in the syntax of Kubernetes probes. Exactly one of tcpSocket and httpGet."""
 
-    tcp_socket: TcpSocket | None = None
-    http_get: HttpGet | None = None
+    tcp_socket: TcpSocket | None = Field(None, description="Healthy while the port accepts a connection.")
+    http_get: HttpGet | None = Field(None, description="Healthy while a GET is answered with a status from 200 to 399.")
     exec: dict[str, Any] | None = Field(
         None, description="Refused: a sidecar cannot run programs of another container."
     )
-    initial_delay_seconds: Annotated[int, Field(ge=0)] = 0
-    period_seconds: Annotated[int, Field(ge=1)] = 1
-    timeout_seconds: Annotated[int, Field(ge=1)] = 1
-    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 2
-    success_threshold: Annotated[int, Field(ge=1, le=1000)] = 1
+    initial_delay_seconds: Annotated[int, Field(ge=0, le=I32), Whole] = Field(
+        0, description="Seconds from the sidecar's start to the first probe."
+    )
+    period_seconds: Annotated[int, Field(ge=1, le=I32), Whole] = Field(1, description="Seconds between two probes.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=I32), Whole] = Field(
+        1, description="Seconds after which a probe without an answer has failed."
+    )
+    failure_threshold: Annotated[int, Field(ge=1, le=1000), Whole] = Field(
+        2, description="Failed probes in a row after which the element leaves the pool."
+    )
+    success_threshold: Annotated[int, Field(ge=1, le=1000), Whole] = Field(
+        1, description="Successful probes in a row after which it joins it."
+    )
 
 
 class LoadSource(StrEnum):
@@ -131,17 +145,19 @@ class LoadSource(StrEnum):
 class Load(Model):
     """The element's load, for the load-adaptive policies."""
 
-    source: LoadSource = LoadSource.CPU
+    source: LoadSource = Field(LoadSource.CPU, description="Where the load comes from.")
     path: str = Field("", description="http, prometheus: path on the application's port.")
-    port: Port | None = None
+    port: Port | None = Field(None, description="http, prometheus: default: the element's port.")
     metric: str = Field("", description="prometheus: the metric, from 0 to 1.")
 
 
 class Selector(Model):
     """A label selector."""
 
-    match_labels: dict[str, str] = Field(default_factory=dict)
-    match_expressions: list[dict[str, Any]] = Field(default_factory=list)
+    match_labels: dict[str, str] = Field(default_factory=dict, description="Labels with these values, all of them.")
+    match_expressions: list[dict[str, Any]] = Field(
+        default_factory=list, description="Requirements of labels, all of them, as in a Kubernetes label selector."
+    )
 
 
 class Elements(Model):
@@ -155,9 +171,9 @@ class Elements(Model):
         0.0, description="LeastUsedDegradation, PriorityLeastUsed: what one more user adds to the load, from 0 to 1."
     )
     health: Health | None = Field(None, description="Default: the port accepts a connection. Required for UDP.")
-    load: Load = Field(default_factory=Load)
+    load: Load = Field(default_factory=Load, description="The element's load, for the load-adaptive policies.")
     drain: Duration = Field(timedelta(seconds=10), description="Time between deregistration and the application's end.")
-    service_accounts: Annotated[list[Label], Unique] = Field(
+    service_accounts: Annotated[list[Label], Unique, Field(max_length=100)] = Field(
         default_factory=list, description="Who may be an element; empty: every service account of the namespace."
     )
     nodes: Selector = Field(default_factory=Selector, description="On which nodes; empty: on all.")
@@ -168,7 +184,9 @@ class Users(Model):
 
     anonymous: bool = Field(True, description="Users without a certificate may resolve, and nothing else.")
     namespaces: Selector = Field(default_factory=Selector, description="Namespaces whose pods may use the pool.")
-    service_accounts: Annotated[list[Label], Unique] = Field(default_factory=list)
+    service_accounts: Annotated[list[Label], Unique, Field(max_length=100)] = Field(
+        default_factory=list, description="Whose pods may use the pool; empty: every service account's."
+    )
 
 
 class ProfileName(StrEnum):
@@ -181,20 +199,22 @@ class ProfileName(StrEnum):
 class Timers(Model):
     """How fast failures are noticed. All registrars of the pool use the same."""
 
-    profile: ProfileName = ProfileName.FAST
+    profile: ProfileName = Field(
+        ProfileName.FAST, description="What the others are unless set: Fast notices failures within seconds."
+    )
     heartbeat_cycle: Duration | None = Field(None, description="PEER-HEARTBEAT-CYCLE (RFC 5353 4.2).")
     max_time_last_heard: Duration | None = Field(None, description="MAX-TIME-LAST-HEARD; above twice the heartbeat.")
     max_time_no_response: Duration | None = Field(None, description="MAX-TIME-NO-RESPONSE (RFC 5353 4.2).")
-    takeover_timeout: Duration | None = None
+    takeover_timeout: Duration | None = Field(None, description="Wait for acknowledgements of a takeover.")
     keep_alive_interval: Duration | None = Field(None, description="Between keep-alives to an element.")
-    keep_alive_timeout: Duration | None = None
+    keep_alive_timeout: Duration | None = Field(None, description="Wait for an element's acknowledgement of one.")
     registration_life: Duration | None = Field(None, description="Registration Life of elements, whole seconds.")
 
 
 class Transport(Model):
     """How registrars and elements speak to each other."""
 
-    order: Annotated[list[TransportName], Unique, Field(min_length=1)] = Field(
+    order: Annotated[list[TransportName], Unique, Field(min_length=1, max_length=2)] = Field(
         default_factory=lambda: [TransportName.SCTP, TransportName.TCP],
         description="Which transports are tried, in this order.",
     )
@@ -211,24 +231,29 @@ class SignerType(StrEnum):
 class IssuerReference(Model):
     """A cert-manager issuer of the user's, dedicated to this pool."""
 
-    name: Label
-    kind: Literal["Issuer", "ClusterIssuer"] = "Issuer"
-    group: str = "cert-manager.io"
+    name: Label = Field(description="The issuer's name.")
+    kind: Literal["Issuer", "ClusterIssuer"] = Field("Issuer", description="Its kind.")
+    group: str = Field("cert-manager.io", description="Its API group.")
 
 
 class Signer(Model):
     """Who signs the pool's certificates."""
 
-    type: SignerType = SignerType.CERT_MANAGER
+    type: SignerType = Field(
+        SignerType.CERT_MANAGER,
+        description="CertManager and Embedded: a CA made for this pool. IssuerRef: a cert-manager issuer of yours.",
+    )
     issuer_ref: IssuerReference | None = Field(None, description="IssuerRef: which issuer.")
-    ca_bundle: str | None = Field(None, description="IssuerRef: what to trust, PEM in base64.")
+    ca_bundle: Annotated[str, StringConstraints(max_length=65536)] | None = Field(
+        None, description="IssuerRef: what to trust, PEM in base64."
+    )
 
 
 class CertificateAuthority(Model):
     """The pool's own certificate authority."""
 
     duration: Duration = Field(timedelta(hours=8760), description="How long a CA certificate is valid.")
-    generation: Annotated[int, Field(ge=1)] = Field(1, description="Raise it to replace the CA's key.")
+    generation: Annotated[int, Field(ge=1, le=I32), Whole] = Field(1, description="Raise it to replace the CA's key.")
 
 
 class Mode(StrEnum):
@@ -245,15 +270,25 @@ class Enrolment(StrEnum):
     POD_CERTIFICATE = "PodCertificate"
 
 
+PodUid = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
 class Security(Model):
     """Identity and trust."""
 
-    mode: Mode = Mode.SECURE
-    signer: Signer = Field(default_factory=Signer)
-    enrolment: Enrolment = Enrolment.TOKEN
+    mode: Mode = Field(Mode.SECURE, description="Secure: TLS and certificates everywhere. Insecure: neither, anywhere.")
+    signer: Signer = Field(default_factory=Signer, description="Who signs the pool's certificates.")
+    enrolment: Enrolment = Field(
+        Enrolment.TOKEN,
+        description="How pods obtain their identity: by their service account's token, or from the kubelet (1.37).",
+    )
     leaf_duration: Duration = Field(timedelta(hours=24), description="How long a pod's certificate is valid.")
-    ca: CertificateAuthority = Field(default_factory=CertificateAuthority)
-    revoked: Annotated[list[str], Unique] = Field(default_factory=list)
+    ca: CertificateAuthority = Field(
+        default_factory=CertificateAuthority, description="The pool's own certificate authority."
+    )
+    revoked: Annotated[list[PodUid], Unique, Field(max_length=256)] = Field(
+        default_factory=list, description="UIDs of pods whose identity counts no longer."
+    )
 
 
 PerSecond = Annotated[float, Field(ge=0.01, le=1_000_000, allow_inf_nan=False)]
@@ -262,10 +297,12 @@ PerSecond = Annotated[float, Field(ge=0.01, le=1_000_000, allow_inf_nan=False)]
 class Limits(Model):
     """What one identity may cost a registrar."""
 
-    endpoint_unreachable_per_second: PerSecond = 5.0
-    registrations_per_second: PerSecond = 50.0
-    resolutions_per_second: PerSecond = 1000.0
-    elements: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
+    endpoint_unreachable_per_second: PerSecond = Field(5.0, description="Reports of unreachable elements a second.")
+    registrations_per_second: PerSecond = Field(50.0, description="Registrations and deregistrations a second.")
+    resolutions_per_second: PerSecond = Field(1000.0, description="Handle resolutions a second.")
+    elements: Annotated[int, Field(ge=1, le=1_000_000), Whole] = Field(
+        50_000, description="Elements a registrar holds."
+    )
 
 
 class Dialect(StrEnum):
@@ -278,20 +315,33 @@ class Dialect(StrEnum):
 class ServerPoolSpec(Model):
     """What a pool shall be."""
 
-    pool_handle: str = Field("", description="Pool handle; default: the object's name.")
-    policy: Policy = Field(default_factory=Policy)
-    registrars: Registrars = Field(default_factory=Registrars)
-    elements: Elements
-    users: Users = Field(default_factory=Users)
-    timers: Timers = Field(default_factory=Timers)
-    transport: Transport = Field(default_factory=Transport)
-    security: Security = Field(default_factory=Security)
-    limits: Limits = Field(default_factory=Limits)
+    pool_handle: Annotated[str, StringConstraints(max_length=255)] = Field(
+        "", description="Pool handle; default: the object's name."
+    )
+    policy: Policy = Field(default_factory=Policy, description="How elements are chosen.")
+    registrars: Registrars = Field(default_factory=Registrars, description="The pool's registrars (ENRP servers).")
+    elements: Elements = Field(
+        description="The pool's elements: the pods of this namespace labelled rserpool.io/pool: NAME."
+    )
+    users: Users = Field(default_factory=Users, description="Who may use the pool.")
+    timers: Timers = Field(
+        default_factory=Timers,
+        description="How fast failures are noticed. All registrars of the pool use the same.",
+    )
+    transport: Transport = Field(
+        default_factory=Transport, description="How registrars and elements speak to each other."
+    )
+    security: Security = Field(default_factory=Security, description="Identity and trust.")
+    limits: Limits = Field(default_factory=Limits, description="What one identity may cost a registrar.")
     control_channel: bool = Field(False, description="Control messages on the data connection; for TCP elements.")
-    dialect: Dialect = Dialect.RFC
-    network_policy: bool = False
-    version: str = ""
-    paused: bool = False
+    dialect: Dialect = Field(
+        Dialect.RFC, description="Whose reading of the RFCs is spoken; RSPLIB needs mode Insecure and order [SCTP]."
+    )
+    network_policy: bool = Field(False, description="Make a NetworkPolicy for the registrars, never for elements.")
+    version: str = Field(
+        "", description="Image version of registrars and new sidecars; empty: the one the pool was created with."
+    )
+    paused: bool = Field(False, description="The operator leaves this pool's objects as they are.")
 
 
 class Metadata(Model):

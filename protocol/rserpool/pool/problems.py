@@ -93,6 +93,7 @@ _ADVICE: Final = {
     "string_too_long": "write at most {max_length} characters",
     "string_too_short": "write at least one character",
     "too_short": "write at least {min_length} item(s)",
+    "too_long": "write at most {max_length} item(s)",
     "int_type": "write a whole number, without quotes",
     "int_from_float": "write a whole number, without quotes",
     "float_type": "write a number, without quotes",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -11,21 +10,34 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, GetPydanticSchema, StringConstraints
 from pydantic_core import core_schema
 
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|h|m|s))+")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+DURATION_PATTERN: Final = (
+    r"^([0-9]{1,6}(\.[0-9]{1,3})?h|[1-5]?[0-9]{1,7}(\.[0-9]{1,3})?m"
+    r"|[1-3]?[0-9]{1,9}(\.[0-9]{1,3})?s|[1-3]?[0-9]{1,12}ms)+$"
+)
+"""Whole milliseconds; with DURATION_LENGTH no more than CEL's and Go's 64 bits of nanoseconds can hold."""
+DURATION_LENGTH: Final = 20
+LONGEST_DURATION: Final = timedelta(days=36500)
+"""Hundred years: the longest that format_duration writes so that it can be read again."""
+DURATION_ADVICE: Final = "write a duration such as 500ms, 10s, 5m or 24h"
+_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|h|m|s)")
+_DURATION: Final = re.compile(DURATION_PATTERN)
+_UNITS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
 def parse_duration(text: object) -> timedelta:
-    """Read a duration as Go and Kubernetes write it: ``10s``, ``1h30m``, ``500ms``.
+    """Read a duration as Go and Kubernetes write it: ``10s``, ``1h30m``, ``500ms``; hundred years at most.
 
     Raises:
         ValueError: it is not one.
     """
-    if isinstance(text, str) and _DURATION.fullmatch(text):
-        with contextlib.suppress(OverflowError):
-            return timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text)))
-    raise ValueError("write a duration such as 500ms, 10s, 5m or 24h")
+    if isinstance(text, str) and len(text) <= DURATION_LENGTH and _DURATION.fullmatch(text):
+        milliseconds = sum(
+            int(whole) * _UNITS[unit] + int(fraction.ljust(3, "0")) * _UNITS[unit] // 1000
+            for whole, fraction, unit in _PART.findall(text)
+        )
+        if (duration := timedelta(milliseconds=milliseconds)) <= LONGEST_DURATION:
+            return duration
+    raise ValueError(DURATION_ADVICE)
 
 
 def format_duration(duration: timedelta) -> str:
@@ -59,9 +71,18 @@ Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, min_length=1, ma
 PoolName = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, min_length=1, max_length=40)]
 """Name of a ServerPool: names of its objects, with what is added to them, must be DNS labels too."""
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-U32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+"""A whole number may be written 3.0: it is one in JSON, and so to the API server."""
+Port = Annotated[int, Field(ge=1, le=65535), Whole]
+U32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF), Whole]
 """A number a policy parameter can carry."""
+I32: Final = 0x7FFFFFFF
+"""Kubernetes' largest number of this kind: seconds of probes, generations."""
 
 
 def _unique(value: object) -> object:
