@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives a member its sidecar: a native one, which starts before the application and ends after it.
+
+Its own preStop hook takes the element out of the pool; an application container without a preStop sleeps through the
+drain meanwhile, so that it still serves while its last users leave. Applying this twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+from rserpool.pool import ServerPool
+from rserpool_operator import names
+from rserpool_operator.installation import Installation
+from rserpool_operator.kube import Object
+from rserpool_operator.manifests.common import (
+    IDENTITY_VOLUME,
+    RESTRICTED,
+    TOKEN_VOLUME,
+    asap_port,
+    environment,
+    mesh_annotations,
+    mounts,
+    probe,
+    volumes,
+)
+
+DRAIN: Final = 10
+"""Seconds, for pods of pools that do not exist yet."""
+GRACE: Final = 30
+"""Kubernetes' own default, if a pod says nothing."""
+
+
+class AdmissionError(ValueError):
+    """A pod that cannot be what its label says; the text is shown to whoever creates it."""
+
+
+def inject(pod: Object, name: str, pool: ServerPool | None, version: str, installation: Installation) -> Object:
+    """The pod with its sidecar.
+
+    Args:
+        pod: as it is to be created.
+        name: of the pool, by its label.
+        pool: the same; ``None`` if it does not exist yet (the sidecar waits for it).
+        version: of the sidecar's image.
+        installation: what all pods need to know.
+
+    Raises:
+        AdmissionError: it cannot be a member.
+    """
+    if pod["spec"].get("hostNetwork"):
+        raise AdmissionError(
+            f"a member of pool {name} needs addresses of its own: remove spec.hostNetwork, or the label"
+            f" {names.POOL_LABEL}"
+        )
+    _refuse_intruders(pod["spec"], name)
+    changed = copy.deepcopy(pod)
+    metadata, spec = changed.setdefault("metadata", {}), changed["spec"]
+    asap, http = _ports(spec, asap_port(pool) if pool is not None else names.ASAP_TLS)
+    others = [c for c in spec.get("initContainers") or [] if c.get("name") != names.SIDECAR]
+    spec["initContainers"] = [_sidecar(name, asap, http, version, installation), *others]
+    ours = {volume["name"] for volume in volumes()}
+    spec["volumes"] = [*(v for v in spec.get("volumes") or [] if v.get("name") not in ours), *volumes()]
+    drain = round(pool.spec.elements.drain.total_seconds()) if pool is not None else DRAIN
+    annotations = {**_annotations(pod), names.INJECTED: version, **mesh_annotations(asap)}
+    if _sleep_before_the_end(spec, drain) and names.DRAINED not in annotations:
+        grace = spec.get("terminationGracePeriodSeconds")
+        spec["terminationGracePeriodSeconds"] = (GRACE if grace is None else grace) + drain
+        annotations[names.DRAINED] = str(drain)
+    metadata["annotations"] = annotations
+    return changed
+
+
+def _refuse_intruders(spec: Object, name: str) -> None:
+    """The identity's folder and the token are the sidecar's alone."""
+    ours = {IDENTITY_VOLUME, TOKEN_VOLUME}
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        if container.get("name") == names.SIDECAR:
+            continue
+        mounted = ours & {mount.get("name") for mount in container.get("volumeMounts") or []}
+        if mounted:
+            raise AdmissionError(
+                f"container {container.get('name')} mounts {', '.join(sorted(mounted))}, which is for the sidecar of"
+                f" pool {name} alone: remove that volumeMount"
+            )
+
+
+def _annotations(pod: Object) -> dict[str, str]:
+    return dict((pod.get("metadata") or {}).get("annotations") or {})
+
+
+def _ports(spec: Object, asap: int) -> tuple[int, int]:
+    """Ports that no container of the pod says it uses."""
+    taken = {port.get("containerPort") for c in spec.get("containers") or [] for port in c.get("ports") or []}
+
+    def free(wanted: int) -> int:
+        while wanted in taken:
+            wanted += 10_000 if wanted < 50_000 else 1
+        taken.add(wanted)
+        return wanted
+
+    return free(asap), free(names.SIDECAR_HTTP)
+
+
+def _sidecar(name: str, asap: int, http: int, version: str, installation: Installation) -> Object:
+    return {
+        "name": names.SIDECAR,
+        "image": installation.image_of(version),
+        "imagePullPolicy": installation.pull_policy,
+        "command": ["rserpool-sidecar"],
+        "restartPolicy": "Always",
+        "env": [
+            *environment(installation, name),
+            {"name": "RSERPOOL_NETWORK_ASAP_PORT", "value": str(asap)},
+            {"name": "RSERPOOL_NETWORK_HTTP_PORT", "value": str(http)},
+        ],
+        "ports": [
+            {"name": "rserpool-asap", "containerPort": asap, "protocol": "TCP"},
+            {"name": "rserpool-http", "containerPort": http, "protocol": "TCP"},
+        ],
+        # it answers as soon as it runs: an application must never wait for a registration that waits for it
+        "startupProbe": probe("/healthz", http, periodSeconds=1, failureThreshold=60),
+        "livenessProbe": probe("/healthz", http, periodSeconds=10, timeoutSeconds=5, failureThreshold=6),
+        "readinessProbe": probe("/readyz", http, periodSeconds=1, timeoutSeconds=2, failureThreshold=2),
+        "lifecycle": {"preStop": {"exec": {"command": ["rserpool-sidecar", "drain"]}}},
+        "resources": copy.deepcopy(installation.sidecar_resources),
+        "securityContext": copy.deepcopy(RESTRICTED),
+        "volumeMounts": mounts(),
+    }
+
+
+def _sleep_before_the_end(spec: Object, seconds: int) -> bool:
+    """Let the application serve on while its users leave; a preStop of its own is left alone."""
+    if seconds <= 0:
+        return False
+    given = False
+    for container in spec.get("containers") or []:
+        if not (container.get("lifecycle") or {}).get("preStop"):
+            container["lifecycle"] = {
+                **(container.get("lifecycle") or {}),
+                "preStop": {"sleep": {"seconds": seconds}},
+            }
+            given = True
+    return given

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signs a leaf with the authority a pool has; what comes back is looked at before it is given away."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from rserpool.authority import EmbeddedAuthority, SigningError, names_of_request
+from rserpool.authority.requests import subject_alternative_names
+from rserpool.identity import IdentityError, LeafIdentity
+from rserpool.identity.certificates import leaf_of
+from rserpool.pool import ServerPool
+from rserpool.pool.model import SignerType
+from rserpool_operator import names
+from rserpool_operator.installation_ca import InstallationError, key_pair_of
+from rserpool_operator.kube import Kube, KubeError, Object
+from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, SECRET
+from rserpool_operator.manifests import authority as manifests
+from rserpool_operator.observe import certificate_of, generation_in_force
+from rserpool_operator.plan.authority import key_hash
+
+PATIENCE: Final = 12.0
+"""Seconds for cert-manager to sign in."""
+POLL: Final = 0.1
+
+
+class AuthorityError(Exception):
+    """The pool's authority does not sign now; the text may be told to the pod, which asks again."""
+
+
+async def bundle_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
+    """What is to be trusted in a pool, PEM: the CA that is recorded in its status, and no other.
+
+    Raises:
+        AuthorityError: there is no such CA now.
+        KubeError: it cannot be read.
+    """
+    if pool.spec.security.signer.type is SignerType.ISSUER_REF:
+        try:
+            pem = base64.b64decode(pool.spec.security.signer.ca_bundle or "", validate=True)
+            x509.load_pem_x509_certificates(pem)
+        except (ValueError, binascii.Error):
+            raise AuthorityError("spec.security.signer.caBundle holds no certificate") from None
+        return pem
+    secret = await _secret(kube, raw, pool, namespace)
+    return certificate_of(secret)
+
+
+async def _secret(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> Object:
+    generation = generation_in_force(raw, pool)
+    recorded = (((raw.get("status") or {}).get("authority") or {}).get("keys") or {}).get(str(generation))
+    name = _name(raw, pool)
+    if not recorded:
+        raise AuthorityError("the pool's CA is not there yet")
+    secret = await kube.get(SECRET, namespace, name)
+    certificate = certificate_of(secret) if secret is not None else b""
+    if secret is None or not certificate or key_hash(certificate) != recorded:
+        raise AuthorityError("the pool's CA is not the one that is recorded in its status (CALost)")
+    return secret
+
+
+def _name(raw: Object, pool: ServerPool) -> str:
+    uid, generation = raw["metadata"]["uid"], generation_in_force(raw, pool)
+    return names.authority(pool.metadata.namespace, pool.metadata.name, uid, generation)
+
+
+async def sign(
+    kube: Kube,
+    raw: Object,
+    pool: ServerPool,
+    namespace: str,
+    identity: LeafIdentity,
+    request: bytes,
+    dns_names: Sequence[str],
+) -> tuple[bytes, bytes]:
+    """Sign a leaf.
+
+    Args:
+        kube: where authorities are kept.
+        raw: the ServerPool as the API server has it.
+        pool: the same, read.
+        namespace: the operator's.
+        identity: whom it is for, as decided.
+        request: PKCS #10, PEM, which must name exactly that identity.
+        dns_names: host names of a registrar.
+
+    Returns:
+        Chain and bundle, PEM.
+
+    Raises:
+        SigningError: the request is not one for that identity.
+        AuthorityError: the authority does not sign now.
+        KubeError: the API server does not answer.
+    """
+    if pool.spec.security.signer.type is SignerType.EMBEDDED:
+        return await _embedded(kube, raw, pool, namespace, identity, request, dns_names)
+    bundle = await bundle_of(kube, raw, pool, namespace)
+    _check(request, identity, dns_names)
+    chain = await _cert_manager(kube, raw, pool, namespace, identity, request)
+    _check_answer(chain, bundle, identity, request, dns_names)
+    return chain, bundle
+
+
+async def _embedded(
+    kube: Kube, raw: Object, pool: ServerPool, namespace: str, identity: LeafIdentity, request: bytes,
+    dns_names: Sequence[str],
+) -> tuple[bytes, bytes]:  # fmt: skip
+    secret = await _secret(kube, raw, pool, namespace)
+    try:
+        certificate, key = key_pair_of(secret, f"{namespace}/{secret['metadata']['name']}")
+    except InstallationError as e:
+        raise AuthorityError(str(e)) from None
+    authority = EmbeddedAuthority(certificate, pool.spec.security.leaf_duration, key)
+    return authority.sign(identity, request, datetime.now(UTC), dns_names), authority.bundle
+
+
+def _check(request: bytes, identity: LeafIdentity, dns_names: Sequence[str]) -> None:
+    """cert-manager copies names from the request, so they are compared octet by octet before it sees them."""
+    try:
+        parsed = x509.load_pem_x509_csr(request)
+        sound, asked = parsed.is_signature_valid, names_of_request(parsed)
+    except Exception as e:  # noqa: BLE001 - whatever a parser has to say to octets of a stranger
+        raise SigningError(f"not a certificate request that can be read: {type(e).__name__}") from None
+    names_ = subject_alternative_names(identity, dns_names)
+    if not sound:
+        raise SigningError("the request is not signed by its own key")
+    if asked != names_.public_bytes():
+        raise SigningError(f"the request asks for other names than {', '.join(str(n.value) for n in names_)}")
+    if list(parsed.subject):
+        raise SigningError("the request names a subject; leave it empty")
+
+
+async def _cert_manager(
+    kube: Kube, raw: Object, pool: ServerPool, namespace: str, identity: LeafIdentity, request: bytes
+) -> bytes:
+    own = pool.spec.security.signer.issuer_ref
+    issuer = (
+        {"name": own.name, "kind": own.kind, "group": own.group}
+        if own is not None
+        else {"name": _name(raw, pool), "kind": "Issuer", "group": "cert-manager.io"}
+    )
+    labels = manifests.leaf_labels(pool, raw["metadata"]["uid"])
+    name = manifests.request_name(identity.pod_uid, request)
+    life = pool.spec.security.leaf_duration
+    manifest = manifests.certificate_request(name, namespace, labels, issuer, request, identity.role, life)
+    try:
+        await kube.create(CERTIFICATE_REQUEST, namespace, manifest)
+    except KubeError as e:
+        if e.status == 404:
+            raise AuthorityError("the cluster has no cert-manager") from None
+        if e.status != 409:
+            raise
+    try:
+        return await _signed(kube, namespace, name)
+    finally:
+        await kube.delete(CERTIFICATE_REQUEST, namespace, name)
+
+
+async def _signed(kube: Kube, namespace: str, name: str) -> bytes:
+    says = "no answer yet"
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                live = await kube.get(CERTIFICATE_REQUEST, namespace, name)
+                status = (live or {}).get("status") or {}
+                if status.get("certificate"):
+                    return base64.b64decode(status["certificate"])
+                for condition in status.get("conditions") or []:
+                    says = str(condition.get("message", says))
+                    final = condition.get("reason") in ("Failed", "Denied")
+                    if final or (condition.get("type") == "Denied" and condition.get("status") == "True"):
+                        raise AuthorityError(f"cert-manager refused: {says[:200]}")
+                await asyncio.sleep(POLL)
+    except TimeoutError:
+        raise AuthorityError(f"cert-manager has not signed within {PATIENCE:g} s: {says[:200]}") from None
+
+
+def _check_answer(
+    chain: bytes, bundle: bytes, identity: LeafIdentity, request: bytes, dns_names: Sequence[str]
+) -> None:
+    """What an issuer gave is what was asked for, and of the authority that the pool trusts."""
+    try:
+        certificates = x509.load_pem_x509_certificates(chain)
+        leaf = leaf_of(certificates[0])
+    except (ValueError, IndexError, IdentityError) as e:
+        raise AuthorityError(f"the issuer gave something that is no leaf of ours: {e}") from None
+    asked = x509.load_pem_x509_csr(request).public_key()
+    if leaf.identity != identity or leaf.dns_names != tuple(dns_names) or certificates[0].public_key() != asked:
+        raise AuthorityError("the issuer gave a certificate for other names or another key than asked for")
+    if not any(issued_by(certificates[0], authority) for authority in x509.load_pem_x509_certificates(bundle)):
+        raise AuthorityError(
+            "the issuer's leaf is not signed by an authority of the bundle: the one that signs must be in it"
+        )
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether a certificate carries the signature of an authority."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out a plan, effect by effect. What fails ends it: the next plan begins with what is there then."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from rserpool.authority.embedded import self_signed
+from rserpool_operator import names
+from rserpool_operator.kube import Kube, KubeError, Object, kind_of
+from rserpool_operator.kube.kinds import SECRET, SERVER_POOL
+from rserpool_operator.observed import Observed
+from rserpool_operator.plan import Apply, CreateAuthority, Delete, Effect, Finalize, Plan
+
+FINALIZER_MANAGER: Final = "rserpool-operator-finalizer"
+
+
+async def carry_out(plan: Plan, observed: Observed, kube: Kube) -> None:
+    """Do what a plan says, the status last.
+
+    Raises:
+        KubeError: an effect was refused; those before it stand.
+    """
+    for effect in plan.effects:
+        await _carry_out(effect, observed, kube)
+    if plan.status is not None:
+        await kube.apply(SERVER_POOL, _server_pool(observed) | {"status": plan.status}, subresource="status")
+
+
+async def _carry_out(effect: Effect, observed: Observed, kube: Kube) -> None:
+    match effect:
+        case Apply(manifest):
+            await kube.apply(kind_of(manifest), manifest)
+        case Delete(ref, uid):
+            await kube.delete(ref.kind, ref.namespace, ref.name, uid)
+        case Finalize(present):
+            pool = _server_pool(observed)
+            pool["metadata"]["finalizers"] = [names.FINALIZER] if present else []
+            await kube.apply(SERVER_POOL, pool, manager=FINALIZER_MANAGER)
+        case CreateAuthority():
+            await _create_authority(effect, kube)
+
+
+def _server_pool(observed: Observed) -> Object:
+    """Just so much of the ServerPool as says which one it is."""
+    metadata = observed.raw["metadata"]
+    return {
+        "apiVersion": observed.raw["apiVersion"],
+        "kind": observed.raw["kind"],
+        "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+    }
+
+
+async def _create_authority(effect: CreateAuthority, kube: Kube) -> None:
+    """Make a CA; one that is there already is never overwritten."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = self_signed(key, effect.common_name, datetime.now(UTC), effect.life)
+    secret = tls_secret(effect.name, effect.namespace, dict(effect.labels), key, certificate.public_bytes(PEM))
+    try:
+        await kube.create(SECRET, effect.namespace, secret)
+    except KubeError as e:
+        if e.status != 409:
+            raise
+
+
+PEM: Final = serialization.Encoding.PEM
+
+
+def tls_secret(
+    name: str, namespace: str, labels: dict[str, str], key: ec.EllipticCurvePrivateKey, certificate: bytes
+) -> Object:
+    """A Secret of type kubernetes.io/tls."""
+    pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "data": {"tls.crt": base64.b64encode(certificate).decode(), "tls.key": base64.b64encode(pem).decode()},
+    }

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves enrolment: with a token once, with the current leaf ever after. The decision is the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from rserpool.asap.authorisation import Role
+from rserpool.asap.limits import Rate
+from rserpool.authority import SigningError
+from rserpool.daemon.enrolment import EnrolmentRequest, is_token
+from rserpool.daemon.logs import PeerLog
+from rserpool.pool import ServerPool
+from rserpool.pool.model import Selector
+from rserpool_operator.answers import body_of, certificate_of, granted, refused
+from rserpool_operator.authorities import AuthorityError, sign
+from rserpool_operator.buckets import Buckets
+from rserpool_operator.enrolment import facts
+from rserpool_operator.enrolment.decision import Bearer, Claim, Denied, Granted, PodFacts, may
+from rserpool_operator.installation import Installation
+from rserpool_operator.kube import Kube, KubeError, Object
+from rserpool_operator.metrics import OperatorMetrics
+from rserpool_operator.notes import Notes
+from rserpool_operator.plan import Note
+from rserpool_operator.reasons import Reason
+from rserpool_operator.trust import Truster, TrustError
+
+_log: Final = logging.getLogger(__name__)
+POD_RATE: Final = Rate(0.5, 5)
+"""Of one source: a pod enrols once; what asks all the time is broken or means harm."""
+
+
+class EnrolmentDesk:
+    """Decides and signs.
+
+    Args:
+        kube: what it decides on.
+        installation: for whom.
+        truster: verifies leaves against the pool they name.
+        notes: where refusals are told.
+        check_source: look at the address that asks.
+        per_second: enrolments of a namespace.
+        clock: seconds, never going backwards.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        installation: Installation,
+        truster: Truster,
+        notes: Notes,
+        metrics: OperatorMetrics,
+        *,
+        check_source: bool,
+        per_second: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._installation = installation
+        self._truster = truster
+        self._notes = notes
+        self._metrics = metrics
+        self._check_source = check_source
+        self._rate = Rate(per_second, max(1.0, 5 * per_second))
+        self._clock = clock
+        self._peer_log = PeerLog(_log)
+        self._buckets = Buckets(POD_RATE)
+
+    async def enrol(self, request: web.Request) -> web.Response:
+        """``POST /v1/enrol``: who has a token."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not is_token(token):
+            return self._refuse(request, "token", Denied(word="NoToken", message="a bearer token is needed"), 401)
+        source = f"source {request.remote}" if self._check_source else "behind NAT"
+        if not self._allowed(source, POD_RATE if self._check_source else self._rate):
+            return self._slow(request, "token")
+        try:
+            bearer = await facts.bearer_of(self._kube, token)
+        except KubeError as e:
+            return self._away(request, "token", e)
+        if isinstance(bearer, str):
+            return self._refuse(request, "token", Denied(word="Unauthorized", message=bearer), 401)
+        return await self._decide(request, "token", bearer)
+
+    async def renew(self, request: web.Request) -> web.Response:
+        """``POST /v1/renew``: who has a leaf."""
+        certificate = certificate_of(request)
+        if certificate is None:
+            denied = Denied(word="NoCertificate", message="renewal takes the current certificate")
+            return self._refuse(request, "leaf", denied, 401)
+        try:
+            identity = (await self._truster.verified(certificate)).identity
+            if not self._allowed(f"pod {identity.pod_uid}", POD_RATE):
+                return self._slow(request, "leaf")
+        except TrustError as e:
+            return self._refuse(request, "leaf", Denied(word="Forbidden", message=str(e)), 403)
+        except KubeError as e:
+            return self._away(request, "leaf", e)
+        name = self._truster.pod_name(identity.pod_uid)
+        bearer = Bearer(namespace=identity.namespace, pod_uid=identity.pod_uid, pod_name=name)
+        return await self._decide(request, "leaf", bearer, (identity.pool, identity.role))
+
+    async def _decide(
+        self, request: web.Request, way: str, bearer: Bearer, bound: tuple[str, Role] | None = None
+    ) -> web.Response:
+        try:
+            wanted = EnrolmentRequest.from_json(await body_of(request))
+        except ValueError as e:
+            return self._refuse(request, way, Denied(word="BadRequest", message=str(e)), 400)
+        if not self._allowed(f"namespace {bearer.namespace}", self._rate):
+            return self._slow(request, way)
+        if bound is not None and bound != (wanted.pool, wanted.role):
+            denied = Denied(word="OtherIdentity", message="a leaf renews itself, and nothing else")
+            return self._refuse(request, way, denied, 403)
+        claim = Claim(namespace=wanted.namespace, pool=wanted.pool, role=wanted.role)
+        try:
+            return await self._answer(request, way, bearer, claim, wanted.request)
+        except KubeError as e:
+            return self._away(request, way, e)
+
+    async def _answer(self, request: web.Request, way: str, bearer: Bearer, claim: Claim, csr: bytes) -> web.Response:
+        found = None
+        if claim.namespace == bearer.namespace:  # nobody learns of other namespaces' pools by asking
+            found = await facts.pool_facts(self._kube, claim.namespace, claim.pool)
+        pool = found[0].pool if found is not None else None
+        selective = pool is not None and pool.spec.elements.nodes != Selector()
+        pod = await self._pod(bearer, with_node=selective and claim.role is Role.ELEMENT)
+        verdict = may(
+            claim,
+            bearer,
+            pod,
+            found[0] if found is not None else None,
+            trust_domain=self._installation.trust_domain,
+            cluster_domain=self._installation.cluster_domain,
+            source=request.remote if self._check_source else None,
+        )
+        if isinstance(verdict, Denied):
+            if pod is not None:
+                await self._tell(pod, verdict)
+            return self._refuse(request, way, verdict, 503 if verdict.retry else 403, pod)
+        assert found is not None
+        assert pool is not None
+        return await self._sign(request, way, verdict, found[1], pool, csr)
+
+    async def _pod(self, bearer: Bearer, *, with_node: bool) -> PodFacts | None:
+        if bearer.pod_name:
+            return await facts.pod_facts(self._kube, bearer.namespace, bearer.pod_name, with_node=with_node)
+        name = await self._truster.find_pod(bearer.namespace, bearer.pod_uid)
+        if not name:
+            return None
+        return await facts.pod_facts(self._kube, bearer.namespace, name, with_node=with_node)
+
+    async def _sign(
+        self, request: web.Request, way: str, verdict: Granted, raw: Object, pool: ServerPool, csr: bytes
+    ) -> web.Response:
+        namespace = self._installation.namespace
+        try:
+            chain, bundle = await sign(self._kube, raw, pool, namespace, verdict.identity, csr, verdict.dns_names)
+        except SigningError as e:
+            return self._refuse(request, way, Denied(word="BadRequest", message=str(e)), 400)
+        except AuthorityError as e:
+            return self._refuse(request, way, Denied(word="NoAuthority", message=str(e), retry=True), 503)
+        self._metrics.enrolments.labels(way, "granted").inc()
+        _log.info("certified %s by %s", verdict.identity, way)
+        return granted({"chain": chain.decode(), "bundle": bundle.decode()})
+
+    async def _tell(self, pod: PodFacts, denied: Denied) -> None:
+        about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+        if denied.word == "NoAddressYet":
+            return
+        reason = Reason.POOL_NOT_FOUND if denied.word == "PoolNotFound" else Reason.ENROLMENT_REFUSED
+        message = f"{denied.word}: {denied.message}"
+        await self._notes.write(Note(about=about, reason=reason, message=message, warning=True))
+
+    def _refuse(
+        self, request: web.Request, way: str, denied: Denied, status: int, pod: PodFacts | None = None
+    ) -> web.Response:
+        """Refuse, counted, and logged once a minute for each who asks and what for."""
+        self._metrics.enrolments.labels(way, denied.word).inc()
+        who = f"pod {pod.namespace}/{pod.name}" if pod is not None else str(request.remote)
+        extra = {"peer": who, "reason": denied.word}
+        self._peer_log.write(
+            logging.WARNING, who, denied.word, f"refused enrolment: {denied.message}", extra, self._clock()
+        )
+        return refused(status, denied.word, denied.message)
+
+    def _slow(self, request: web.Request, way: str) -> web.Response:
+        return self._refuse(request, way, Denied(word="TooMany", message="too many requests; ask later"), 429)
+
+    def _away(self, request: web.Request, way: str, error: KubeError) -> web.Response:
+        _log.warning("enrolment cannot be decided: %s", error)
+        denied = Denied(word="ApiServer", message="the API server does not answer; ask again", retry=True)
+        return self._refuse(request, way, denied, 503)
+
+    def _allowed(self, name: str, rate: Rate) -> bool:
+        return self._buckets.allow(name, self._clock(), rate)

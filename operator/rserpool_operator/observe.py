@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads one pool's world from the API server. What it returns is all that a plan may know."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from rserpool.pool import ServerPool
+from rserpool.pool.model import SignerType
+from rserpool.pool.problems import explain
+from rserpool.pool.rules import check
+from rserpool_operator import names
+from rserpool_operator.installation import Installation
+from rserpool_operator.kube import Kind, Kube, KubeError, Object, Ref, kind_of
+from rserpool_operator.kube.kinds import (
+    CERTIFICATE,
+    CERTIFICATE_REQUEST,
+    CONFIG_MAP,
+    ISSUER,
+    NAMESPACE,
+    NETWORK_POLICY,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVER_POOL,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    STATEFUL_SET,
+)
+from rserpool_operator.manifests.common import registrar_selector
+from rserpool_operator.observed import AuthorityState, Member, Observed, RegistrarPod, Report
+from rserpool_operator.selectors import selects
+
+
+def read_pool(raw: Object) -> tuple[ServerPool | None, tuple[str, ...]]:
+    """A ServerPool as the model reads it, or its faults."""
+    relevant = {key: raw[key] for key in ("apiVersion", "kind", "metadata", "spec") if key in raw}
+    try:
+        pool = ServerPool.model_validate_json(json.dumps(relevant), by_alias=True, by_name=False)
+    except ValidationError as e:
+        return None, tuple(str(explain(error, [])) for error in e.errors(include_url=False))
+    problems = tuple(str(problem) for problem in check(pool))
+    return (None, problems) if problems else (pool, ())
+
+
+async def find_pool(kube: Kube, namespace: str, name: str) -> Object | None:
+    """The ServerPool, as the API server has it.
+
+    Raises:
+        KubeError: it cannot be read.
+    """
+    return await kube.get(SERVER_POOL, namespace, name)
+
+
+async def member_pods(kube: Kube, namespace: str, name: str) -> list[Object]:
+    """Pods that are labelled as members and have not ended.
+
+    Raises:
+        KubeError: they cannot be read.
+    """
+    pods = await kube.list(POD, namespace, f"{names.POOL_LABEL}={name}")
+    return [pod for pod in pods if not has_ended(pod)]
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether a pod's work is over."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+async def observe(kube: Kube, raw: Object, installation: Installation, reports: Mapping[str, Report]) -> Observed:
+    """Read all there is about one pool.
+
+    Raises:
+        KubeError: something cannot be read; then nothing may be decided.
+    """
+    pool, problems = read_pool(raw)
+    metadata = raw["metadata"]
+    namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
+    foreign = await _foreign(kube, installation, uid)
+    objects: dict[Ref, Object] = {}
+    for ref in _own_refs(namespace, name):
+        live = await kube.get(ref.kind, ref.namespace, ref.name)
+        if live is not None:
+            objects[ref] = live
+    objects |= {ref: live for ref, live in foreign.items() if ref.kind in (CERTIFICATE, ISSUER)}
+    user_namespaces = await _user_namespaces(kube, pool, installation) if pool is not None else ()
+    for other in user_namespaces:  # by name too: what has ours may be somebody else's
+        ref = Ref(CONFIG_MAP, other, names.users_config_map(name, namespace))
+        live = foreign.get(ref) or await kube.get(CONFIG_MAP, other, ref.name)
+        if live is not None:
+            objects[ref] = live
+    foreign.pop(Ref(CONFIG_MAP, namespace, names.users_config_map(name, namespace)), None)
+    pods = await member_pods(kube, namespace, name)
+    selector = ",".join(f"{key}={value}" for key, value in registrar_selector(name).items())
+    controller = objects.get(Ref(STATEFUL_SET, namespace, names.registrar_set(name)), {}).get("metadata", {}).get("uid")
+    registrars = [p for p in await kube.list(POD, namespace, selector) if _is_controlled(p, controller)]
+    return Observed(
+        now=datetime.now(UTC),
+        raw=raw,
+        pool=pool,
+        problems=problems,
+        objects=objects,
+        foreign=foreign,
+        authority=await _authority(kube, pool, raw, installation, objects) if pool is not None else AuthorityState(),
+        members=tuple(_member(pod) for pod in pods),
+        registrars=tuple(_registrar(pod) for pod in registrars),
+        user_namespaces=user_namespaces,
+        reports=reports,
+    )
+
+
+def _own_refs(namespace: str, name: str) -> Iterable[Ref]:
+    registrars = names.registrar_set(name)
+    yield Ref(STATEFUL_SET, namespace, registrars)
+    yield Ref(SERVICE_ACCOUNT, namespace, registrars)
+    yield Ref(POD_DISRUPTION_BUDGET, namespace, registrars)
+    yield Ref(NETWORK_POLICY, namespace, registrars)
+    yield Ref(SERVICE, namespace, names.asap_service(name))
+    yield Ref(SERVICE, namespace, names.peers_service(name))
+
+
+async def _foreign(kube: Kube, installation: Installation, uid: str) -> dict[Ref, Object]:
+    """Our objects for this pool that the garbage collector does not know as the pool's."""
+    labels = f"{names.OWNER_UID_LABEL}={uid}"
+    found: dict[Ref, Object] = {}
+    for kind in (SECRET, CERTIFICATE, ISSUER, CERTIFICATE_REQUEST):
+        for live in await _list_if_installed(kube, kind, installation.namespace, labels):
+            # a private key is read by who signs, and kept by nobody
+            found[Ref(kind, installation.namespace, live["metadata"]["name"])] = _without_data(live)
+    for namespace in installation.watch or (None,):
+        for live in await kube.list(CONFIG_MAP, namespace, labels):
+            found[Ref(kind_of(live), live["metadata"]["namespace"], live["metadata"]["name"])] = live
+    return found
+
+
+def _without_data(live: Object) -> Object:
+    return {key: value for key, value in live.items() if key != "data"}
+
+
+async def _list_if_installed(kube: Kube, kind: Kind, namespace: str, labels: str) -> list[Object]:
+    try:
+        return await kube.list(kind, namespace, labels)
+    except KubeError as e:
+        if e.status == 404:  # no cert-manager
+            return []
+        raise
+
+
+async def _authority(
+    kube: Kube, pool: ServerPool, raw: Object, installation: Installation, objects: Mapping[Ref, Object]
+) -> AuthorityState:
+    """The CA, without its key."""
+    signer = pool.spec.security.signer.type
+    available = signer is SignerType.EMBEDDED or await has_cert_manager(kube, installation.namespace)
+    if signer is SignerType.ISSUER_REF:
+        return AuthorityState(available=available)
+    generation = generation_in_force(raw, pool)
+    uid = raw["metadata"]["uid"]
+    name = names.authority(pool.metadata.namespace, pool.metadata.name, uid, generation)
+    secret = await kube.get(SECRET, installation.namespace, name)
+    ours = secret is not None and (secret["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid
+    certificate = certificate_of(secret) if secret is not None and ours else b""
+    live = objects.get(Ref(CERTIFICATE, installation.namespace, name), {})
+    return AuthorityState(available=available, exists=secret is not None, certificate=certificate, says=_says(live))
+
+
+def generation_in_force(raw: Object, pool: ServerPool) -> int:
+    """The CA generation whose key is recorded; before there is one, that of the spec."""
+    recorded = ((raw.get("status") or {}).get("authority") or {}).get("keys") or {}
+    return max((int(g) for g in recorded if str(g).isdigit()), default=pool.spec.security.ca.generation)
+
+
+def certificate_of(secret: Object) -> bytes:
+    """The CA's certificate in a Secret of type kubernetes.io/tls, PEM; empty if there is none."""
+    try:
+        return base64.b64decode((secret.get("data") or {}).get("tls.crt", ""), validate=True)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _says(certificate: Object) -> str:
+    conditions = (certificate.get("status") or {}).get("conditions") or []
+    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "Ready"), "")
+
+
+async def has_cert_manager(kube: Kube, namespace: str) -> bool:
+    """Whether the cluster knows cert-manager's objects.
+
+    Raises:
+        KubeError: the API server does not say.
+    """
+    try:
+        await kube.get_list_head(ISSUER, namespace)
+    except KubeError as e:
+        if e.status == 404:
+            return False
+        raise
+    return True
+
+
+async def _user_namespaces(kube: Kube, pool: ServerPool, installation: Installation) -> tuple[str, ...]:
+    """Namespaces whose pods may use the pool: its own, and those its selector names."""
+    home = pool.metadata.namespace
+    selector = pool.spec.users.namespaces
+    if not selector.match_labels and not selector.match_expressions:
+        return (home,)
+    found = {home}
+    for namespace in await kube.list(NAMESPACE):
+        metadata = namespace["metadata"]
+        served = not installation.watch or metadata["name"] in installation.watch
+        if served and "deletionTimestamp" not in metadata and selects(selector, metadata.get("labels") or {}):
+            found.add(metadata["name"])
+    return tuple(sorted(found))
+
+
+def _is_controlled(pod: Object, uid: object) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(o.get("controller") and o.get("uid") == uid for o in owners)
+
+
+def _member(pod: Object) -> Member:
+    metadata = pod["metadata"]
+    version = (metadata.get("annotations") or {}).get(names.INJECTED, "")
+    containers = pod["spec"].get("initContainers") or []
+    injected = any(c.get("name") == names.SIDECAR for c in containers)
+    return Member(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=version if injected else "",
+        service_account=pod["spec"].get("serviceAccountName") or "default",
+    )
+
+
+def _registrar(pod: Object) -> RegistrarPod:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or [])
+    return RegistrarPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        ready=ready and "deletionTimestamp" not in metadata,
+        trouble=_trouble(status),
+    )
+
+
+_PATIENT = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+def _trouble(status: Object) -> str:
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") and waiting["reason"] not in _PATIENT:
+            return " ".join(f"{waiting['reason']}: {waiting.get('message', '')}".split())[:200].rstrip(": ")
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return " ".join(f"{condition.get('reason')}: {condition.get('message', '')}".split())[:200]
+    return ""

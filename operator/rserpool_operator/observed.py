@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is there, as one frozen value: all that a plan may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rserpool.pool import ServerPool
+from rserpool_operator.kube import Object, Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A pod that is labelled as a member of the pool and has not ended.
+
+    Attributes:
+        version: of its sidecar; empty: it has none.
+    """
+
+    name: str
+    uid: str
+    version: str = ""
+    service_account: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrarPod:
+    """A pod of the pool's StatefulSet.
+
+    Attributes:
+        trouble: why its container does not run, in Kubernetes' words; empty: it runs.
+    """
+
+    name: str
+    uid: str
+    ready: bool = False
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a process last said over the control channel.
+
+    Attributes:
+        loaded: versions in force in it, by part.
+        transports: in use.
+        state: as a registrar or a sidecar tells it.
+        at: when, UTC.
+    """
+
+    role: str
+    loaded: Mapping[str, str]
+    transports: tuple[str, ...]
+    state: Mapping[str, object]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityState:
+    """A pool's CA.
+
+    Attributes:
+        available: whoever makes it is installed.
+        exists: its Secret is there.
+        certificate: PEM; empty: none that can be read yet.
+        says: what its maker says while there is none.
+    """
+
+    available: bool = True
+    exists: bool = False
+    certificate: bytes = b""
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One pool's world at one moment.
+
+    Attributes:
+        now: the moment, UTC.
+        raw: the ServerPool as the API server has it.
+        pool: the same, read; ``None`` if it has faults, which ``problems`` name.
+        objects: those of our objects, and of objects with their names, that are there.
+        foreign: our objects outside the pool's namespace, found by its UID.
+        user_namespaces: those whose pods may use the pool, its own included.
+        reports: by pod UID.
+    """
+
+    now: datetime
+    raw: Object
+    pool: ServerPool | None
+    problems: tuple[str, ...] = ()
+    objects: Mapping[Ref, Object] = field(default_factory=dict)
+    foreign: Mapping[Ref, Object] = field(default_factory=dict)
+    authority: AuthorityState = field(default_factory=AuthorityState)
+    members: tuple[Member, ...] = ()
+    registrars: tuple[RegistrarPod, ...] = ()
+    user_namespaces: tuple[str, ...] = ()
+    reports: Mapping[str, Report] = field(default_factory=dict)
+
+    @property
+    def uid(self) -> str:
+        """The ServerPool's UID."""
+        return str(self.raw["metadata"]["uid"])
+
+    @property
+    def deleting(self) -> bool:
+        """Whether the ServerPool is on its way out."""
+        return "deletionTimestamp" in self.raw["metadata"]
+
+    @property
+    def status(self) -> Object:
+        """The status as it was written last."""
+        return self.raw.get("status") or {}
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The ServerPool's annotations."""
+        return self.raw["metadata"].get("annotations") or {}

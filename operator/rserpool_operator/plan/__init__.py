@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what is observed to what is to be done. Pure: the same observation always gives the same plan.
+
+``planner`` puts a plan together; ``authority`` decides about the CA, ``objects`` which objects have to be written,
+``status`` what the pool says of itself, ``channel`` what its processes are told; ``effects`` is what plans consist of.
+"""
+
+from rserpool_operator.plan.effects import Apply, Channel, CreateAuthority, Delete, Effect, Finalize, Note, Plan
+from rserpool_operator.plan.planner import plan
+
+__all__ = ["Apply", "Channel", "CreateAuthority", "Delete", "Effect", "Finalize", "Note", "Plan", "plan"]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan consists of: effects as data. Any prefix of them may be lost, and the next plan still converges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rserpool_operator.kube import Object, Ref
+from rserpool_operator.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Write an object by server-side apply. If it is there, the manifest carries its uid."""
+
+    manifest: Object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAuthority:
+    """Make a CA key and its certificate, and keep both in a Secret that does not exist yet."""
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    common_name: str
+    life: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object, if it still has that uid."""
+
+    ref: Ref
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """Have our finalizer on the ServerPool, or have it no more."""
+
+    present: bool
+
+
+Effect = Apply | CreateAuthority | Delete | Finalize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """An Event to be written.
+
+    Attributes:
+        about: the object it concerns: apiVersion, kind, namespace, name, uid.
+        warning: it needs somebody's attention.
+    """
+
+    about: Object = field(hash=False)
+    reason: Reason
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """What the pool's processes are told over the control channel.
+
+    Attributes:
+        registrar, element: settings by section, see rserpool.pool.settings.
+        bundle: trusted authorities, PEM; empty: there is none yet.
+        renew: leaves obtained under another word than this are to be renewed.
+        revoked: UIDs of pods that ``spec.security.revoked`` names, themselves or by their service account.
+    """
+
+    registrar: Object
+    element: Object
+    bundle: str
+    renew: str = ""
+    revoked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do about one pool.
+
+    Attributes:
+        effects: in the order in which they are carried out.
+        status: to be written; ``None``: it is right already.
+        notes: Events.
+        channel: what processes are told; ``None``: what they were told last stands.
+        look_again: seconds after which to look again, even if nothing seems to happen; ``None``: at the next resync.
+    """
+
+    effects: tuple[Effect, ...] = ()
+    status: Object | None = None
+    notes: tuple[Note, ...] = ()
+    channel: Channel | None = None
+    look_again: float | None = None

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which objects have to be written: those that are not there, or differ in what is ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+from rserpool_operator import names
+from rserpool_operator.kube import Object, Ref, ref_of
+from rserpool_operator.plan.effects import Apply
+
+
+def owned_by(live: Object, uid: str) -> bool:
+    """Whether an object is this pool's: by its controller, or, where that cannot be, by its label."""
+    metadata = live["metadata"]
+    owners = metadata.get("ownerReferences") or []
+    if any(o.get("uid") == uid and o.get("controller") for o in owners):
+        return True
+    return bool((metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) == uid)
+
+
+def former_pools(live: Object) -> bool:
+    """Whether an object is that of a ServerPool that is gone: the garbage collector will take it."""
+    owners = live["metadata"].get("ownerReferences") or []
+    return any(o.get("kind") == "ServerPool" and o.get("controller") for o in owners)
+
+
+def apply_if_needed(manifest: Object, objects: Mapping[Ref, Object]) -> Apply | None:
+    """An effect that makes the object what the manifest says; ``None`` if it is."""
+    live = objects.get(ref_of(manifest))
+    marked = marked_with_hash(manifest)
+    if live is None:
+        return Apply(marked)
+    if _same(marked, live, ()):
+        return None
+    return Apply({**marked, "metadata": {**marked["metadata"], "uid": live["metadata"]["uid"]}})
+
+
+def apply_keeping_template(manifest: Object, objects: Mapping[Ref, Object], shape: str) -> Apply | None:
+    """As :func:`apply_if_needed`; pods are replaced only for what the annotation ``shape`` stands for.
+
+    A pod template follows from much that may change while its pods run well: another operator's code, another value of
+    the chart. As long as the shape is the same, the template that is there stays.
+    """
+    live = objects.get(ref_of(manifest))
+    template = manifest["spec"]["template"]
+    frame = {**manifest, "spec": {k: v for k, v in manifest["spec"].items() if k != "template"}}
+    effect = apply_if_needed(frame, objects)
+    if effect is None:
+        return None
+    before = ((live or {}).get("metadata") or {}).get("annotations") or {}
+    if live is not None and before.get(shape) == manifest["metadata"]["annotations"][shape]:
+        template = live["spec"]["template"]
+    return Apply({**effect.manifest, "spec": {**effect.manifest["spec"], "template": template}})
+
+
+def marked_with_hash(manifest: Object) -> Object:
+    """With a hash of itself: what was in a former manifest and is not in this one shows in nothing else."""
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+    annotations = {**manifest["metadata"].get("annotations", {}), names.APPLIED: digest}
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+
+
+def _same(wanted: Any, live: Any, path: tuple[str, ...]) -> bool:
+    """Whether all that is wanted is so; the API server adds defaults, and writes quantities its own way."""
+    if live is None and not wanted:  # the API server leaves out what is empty, false or 0
+        return True
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(_same(v, live.get(k), (*path, k)) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(live, list)
+            and len(wanted) == len(live)
+            and all(_same(w, h, path) for w, h in zip(wanted, live, strict=True))
+        )
+    if wanted == live and isinstance(wanted, bool) is isinstance(live, bool):
+        return True
+    return "resources" in path and _quantity(wanted) is not None and _quantity(wanted) == _quantity(live)
+
+
+def _quantity(value: Any) -> Decimal | None:
+    try:
+        return Decimal(parse_quantity(value))
+    except (ValueError, ArithmeticError, TypeError):
+        return None

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan for one pool: the authority first, then the registrars, then what follows from both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from rserpool.pool import ServerPool
+from rserpool_operator import names
+from rserpool_operator.installation import Installation
+from rserpool_operator.kube import Object, Ref, ref_of
+from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, CONFIG_MAP, NETWORK_POLICY, STATEFUL_SET
+from rserpool_operator.manifests import registrars, services, users
+from rserpool_operator.manifests.authority import LEAF
+from rserpool_operator.observed import Observed
+from rserpool_operator.plan import status as say
+from rserpool_operator.plan.authority import AuthorityPlan, plan_authority
+from rserpool_operator.plan.channel import channel_of
+from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan
+from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_template, former_pools, owned_by
+from rserpool_operator.plan.status import Condition
+from rserpool_operator.reasons import Reason
+
+SOON: Final = 2.0
+"""Seconds: while something is on its way."""
+LATER: Final = 30.0
+"""Seconds: while somebody else has to act."""
+OLD: Final = timedelta(minutes=5)
+"""After that a request to cert-manager is nobody's any more."""
+_UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_WARN: Final = frozenset(
+    {
+        Reason.INVALID,
+        Reason.NAME_TAKEN,
+        Reason.CERT_MANAGER_MISSING,
+        Reason.BUNDLE_UNREADABLE,
+        Reason.CA_LOST,
+        Reason.CA_EXPIRED,
+        Reason.GENERATION_NOT_SUPPORTED,
+        Reason.REGISTRARS_UNAVAILABLE,
+        Reason.ROLLOUT_STUCK,
+        Reason.NOT_SERVING,
+        Reason.NOT_INJECTED,
+    }
+)
+
+
+def version_of(text: object) -> str:
+    """A short version of some contents: equal exactly if the contents are."""
+    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(observed: Observed, installation: Installation) -> Plan:
+    """Decide what to do about one pool."""
+    if observed.deleting:
+        return _farewell(observed)
+    if observed.pool is None:
+        return _invalid(observed)
+    if observed.pool.spec.paused:
+        return _only(observed, (), Condition(type="Reconciling", status=False, reason=Reason.PAUSED, message="paused"))
+    return _plan(observed, observed.pool, installation)
+
+
+def _farewell(observed: Observed) -> Plan:
+    """Delete what the garbage collector will not; then let the ServerPool go. Application pods are not touched."""
+    if names.FINALIZER not in observed.raw["metadata"].get("finalizers", []):
+        return Plan()
+    deletes = tuple(Delete(ref, live["metadata"]["uid"]) for ref, live in sorted(observed.foreign.items(), key=str))
+    if deletes:
+        return Plan(effects=deletes, look_again=SOON)
+    return Plan(effects=(Finalize(False),))
+
+
+def _invalid(observed: Observed) -> Plan:
+    """A spec that contradicts itself changes nothing that runs."""
+    message = "; ".join(observed.problems[:5])
+    bad = Condition(type="Accepted", status=False, reason=Reason.INVALID, message=message)
+    return _only(
+        observed,
+        (bad,),
+        Condition(type="Stalled", status=True, reason=Reason.INVALID, message=message),
+    )
+
+
+def _only(observed: Observed, first: tuple[Condition, ...], last: Condition) -> Plan:
+    """A status with some conditions changed, and all else as it was."""
+    changed = say.conditions_of((*first, last), observed)
+    types = {c["type"] for c in changed}
+    kept = [c for c in observed.status.get("conditions", []) if c["type"] not in types]
+    if not any(c["type"] == "Ready" for c in (*kept, *changed)):
+        kept += say.conditions_of(
+            (Condition(type="Ready", status=False, reason=Reason.NOT_SERVING, message=last.message),), observed
+        )
+    return _finish(observed, (), {**observed.status, "conditions": sorted([*changed, *kept], key=_by_type)}, (), None)
+
+
+def _by_type(condition: Object) -> str:
+    return str(condition["type"])
+
+
+def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> Plan:
+    version = pool.spec.version or str(observed.status.get("version", "")) or installation.version
+    effects: list[Effect] = []
+    if names.FINALIZER not in observed.raw["metadata"].get("finalizers", []):
+        effects.append(Finalize(True))
+    wanted = list(_wanted(observed, pool, installation, version))
+    taken = [m for m in wanted if _taken(observed, m)]
+    authority = plan_authority(observed, pool, installation)
+    if taken:
+        problem = _name_problem(observed, taken)
+    else:
+        effects += authority.effects
+        effects += [e for m in wanted if (e := _apply(m, observed)) is not None]
+        effects += _superfluous(observed, pool, wanted)
+        problem = (authority.reason, authority.message) if authority.stalled else None
+    effects += _user_maps(observed, pool, installation, authority)
+    effects += _left_over(observed)
+    renew = observed.annotations.get(names.RENEW, "")
+    channel = channel_of(pool, installation, authority.bundle, renew, revoked_pods(observed, pool))
+    bundle_version = version_of(authority.bundle)
+    conditions = _conditions(observed, pool, authority, bundle_version, problem)
+    status = {
+        "observedGeneration": observed.raw["metadata"].get("generation", 1),
+        "version": version,
+        "handle": pool.handle.decode(),
+        "conditions": say.conditions_of(conditions, observed),
+        "registrars": say.registrars_of(observed, pool),
+        "elements": say.elements_of(observed, version),
+        "authority": say.authority_of(observed, authority, bundle_version if authority.bundle else None),
+    }
+    done = _finish(observed, tuple(effects), status, tuple(_pod_notes(observed)), None)
+    settled = next(c for c in conditions if c.type == "Reconciling").status is False
+    look_again = SOON if effects or not settled else LATER if problem else None
+    told = channel if authority.bundle else None  # without an authority what was told last stands
+    return Plan(effects=done.effects, status=done.status, notes=done.notes, channel=told, look_again=look_again)
+
+
+def revoked_pods(observed: Observed, pool: ServerPool) -> tuple[str, ...]:
+    """UIDs of pods whose identity ``spec.security.revoked`` takes back."""
+    revoked = set(pool.spec.security.revoked)
+    by_account = {m.uid for m in observed.members if m.service_account in revoked}
+    return tuple(sorted(by_account | {entry for entry in revoked if _UID.fullmatch(entry)}))
+
+
+def _left_over(observed: Observed) -> Iterator[Effect]:
+    """Requests to cert-manager whose asker is gone."""
+    for ref, live in observed.foreign.items():
+        if ref.kind == CERTIFICATE_REQUEST and live["metadata"]["labels"].get("app.kubernetes.io/component") == LEAF:
+            made = datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+            if observed.now - made > OLD:
+                yield Delete(ref, live["metadata"]["uid"])
+
+
+def _wanted(observed: Observed, pool: ServerPool, installation: Installation, version: str) -> Iterator[Object]:
+    uid = observed.uid
+    yield registrars.service_account(pool, uid)
+    yield services.peers(pool, uid)
+    yield services.asap(pool, uid)
+    yield registrars.pod_disruption_budget(pool, uid)
+    if pool.spec.network_policy:
+        yield services.network_policy(pool, uid)
+    yield registrars.stateful_set(pool, uid, version, installation)
+
+
+def _apply(manifest: Object, observed: Observed) -> Apply | None:
+    """Registrars keep the template they run with unless their image or the ServerPool says otherwise."""
+    if manifest["kind"] != "StatefulSet":
+        return apply_if_needed(manifest, observed.objects)
+    return apply_keeping_template(manifest, observed.objects, names.SHAPE)
+
+
+def _taken(observed: Observed, manifest: Object) -> bool:
+    live = observed.objects.get(ref_of(manifest))
+    return live is not None and not owned_by(live, observed.uid)
+
+
+def _name_problem(observed: Observed, taken: list[Object]) -> tuple[Reason, str] | None:
+    """Somebody else's object is in the way; one of a former pool of this name is about to go."""
+    others = [ref_of(m) for m in taken if not former_pools(observed.objects[ref_of(m)])]
+    if not others:
+        return None
+    text = ", ".join(str(ref) for ref in others)
+    return Reason.NAME_TAKEN, f"{text} exists and is not this pool's: rename or delete it, or name the pool otherwise"
+
+
+def _superfluous(observed: Observed, pool: ServerPool, wanted: list[Object]) -> Iterator[Effect]:
+    """What was ours and is not wanted any more."""
+    keep = {ref_of(m) for m in wanted}
+    ref = Ref(NETWORK_POLICY, pool.metadata.namespace, names.registrar_set(pool.metadata.name))
+    live = observed.objects.get(ref)
+    if ref not in keep and live is not None and owned_by(live, observed.uid):
+        yield Delete(ref, live["metadata"]["uid"])
+
+
+def _user_maps(
+    observed: Observed, pool: ServerPool, installation: Installation, authority: AuthorityPlan
+) -> Iterator[Effect]:
+    """ConfigMaps of pool users: where they may use the pool, and nowhere else."""
+    if not authority.bundle:
+        return
+    objects = {**observed.objects, **observed.foreign}
+    keep = set()
+    for namespace in observed.user_namespaces:
+        manifest = users.config_map(pool, observed.uid, namespace, authority.bundle, installation.cluster_domain)
+        keep.add(ref_of(manifest))
+        live = objects.get(ref_of(manifest))
+        if live is not None and not owned_by(live, observed.uid):
+            continue
+        effect = apply_if_needed(manifest, objects)
+        if effect is not None:
+            yield effect
+    for ref, live in observed.foreign.items():
+        if ref.kind == CONFIG_MAP and ref not in keep:
+            yield Delete(ref, live["metadata"]["uid"])
+
+
+def _conditions(
+    observed: Observed,
+    pool: ServerPool,
+    authority: AuthorityPlan,
+    bundle_version: str,
+    problem: tuple[Reason, str] | None,
+) -> list[Condition]:
+    name = names.registrar_set(pool.metadata.name)
+    live = observed.objects.get(Ref(STATEFUL_SET, pool.metadata.namespace, name), {})
+    issued = Condition(
+        type="AuthorityReady", status=authority.ready, reason=authority.reason, message=authority.message
+    )
+    serve = say.registrars_condition(observed, pool, _rollout(live))
+    transports = say.transports_of(observed)
+    return [
+        Condition(type="Accepted", status=True, reason=Reason.VALID, message=""),
+        issued,
+        serve,
+        say.trust_condition(observed, bundle_version) if authority.bundle else replace(issued, type="TrustCurrent"),
+        say.transport_condition(pool, transports),
+        *say.summary(observed, pool, issued, serve, problem),
+    ]
+
+
+def _rollout(live: Object) -> Object:
+    """What of a rollout is not done yet; empty: there is none."""
+    status = live.get("status") or {}
+    if status.get("updateRevision") != status.get("currentRevision") and status.get("currentRevision"):
+        return {"from": status.get("currentRevision"), "to": status.get("updateRevision")}
+    return {}
+
+
+def _pod_notes(observed: Observed) -> Iterator[Note]:
+    namespace = observed.raw["metadata"]["namespace"]
+    for member in observed.members:
+        if not member.version:
+            about = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "namespace": namespace,
+                "name": member.name,
+                "uid": member.uid,
+            }
+            message = "labelled as a member of the pool, but it has no sidecar: recreate the pod"
+            yield Note(about=about, reason=Reason.NOT_INJECTED, message=message, warning=True)
+
+
+def _finish(
+    observed: Observed, effects: tuple[Effect, ...], status: Object, notes: tuple[Note, ...], look_again: float | None
+) -> Plan:
+    """Leave out a status that is as it was, and say what has changed in it."""
+    before = {c["type"]: c for c in observed.status.get("conditions", [])}
+    metadata = observed.raw["metadata"]
+    about = {
+        "apiVersion": observed.raw["apiVersion"],
+        "kind": "ServerPool",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
+    changed = []
+    for condition in status["conditions"]:
+        old = before.get(condition["type"], {})
+        if (old.get("status"), old.get("reason")) == (condition["status"], condition["reason"]):
+            continue
+        if condition["type"] in ("Reconciling", "Stalled", "TrustCurrent") or (
+            not old and condition["type"] == "TransportDegraded" and condition["status"] == "False"
+        ):
+            continue
+        reason = Reason(condition["reason"])
+        message = condition["message"] or f"{condition['type']} is {condition['status']}"
+        changed.append(Note(about=about, reason=reason, message=message, warning=reason in _WARN))
+    return Plan(
+        effects=effects,
+        status=None if status == observed.status else status,
+        notes=(*changed, *notes),
+        look_again=look_again,
+    )
+
+
+__all__ = ["Apply", "plan", "version_of"]

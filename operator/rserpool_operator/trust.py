@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose leaves the operator believes: those of each pool's own CA, for that pool only.
+
+TLS lets in who has a leaf of *some* pool's authority; :meth:`Truster.verified` then looks whether it is signed by that
+of the pool which the leaf names. One pool's CA vouches for no other pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from rserpool.authority.serving import ServingKeyAndChain
+from rserpool.identity import IdentityError
+from rserpool.identity.certificates import Leaf, leaf_of
+from rserpool_operator import names
+from rserpool_operator.authorities import AuthorityError, bundle_of
+from rserpool_operator.authorities.signing import issued_by
+from rserpool_operator.installation import Installation
+from rserpool_operator.kube import Kube, KubeError, Object
+from rserpool_operator.kube.kinds import POD, SERVER_POOL
+from rserpool_operator.observe import read_pool
+from rserpool_operator.server_tls import server_context
+
+_log: Final = logging.getLogger(__name__)
+PATIENCE: Final = 20.0
+"""Seconds for which bundles are believed before they are read again."""
+LEAST: Final = 2.0
+"""Seconds between two readings that somebody's unknown leaf can cause."""
+MOST_PODS: Final = 50_000
+"""Names remembered by UID."""
+
+
+class TrustError(Exception):
+    """A leaf that is not believed; the text may be told to its holder."""
+
+
+def _ours_first(raw: Object) -> tuple[bool, str]:
+    """Authorities that we made come before those that users brought, and older pools before younger ones."""
+    signer = ((raw.get("spec") or {}).get("security") or {}).get("signer") or {}
+    return signer.get("type") == "IssuerRef", raw["metadata"].get("creationTimestamp") or ""
+
+
+class Truster:
+    """Keeps the bundles of all pools, and the server's TLS context that goes with them.
+
+    Args:
+        kube: where they are.
+        installation: whose pools.
+        serving: what we show ourselves.
+    """
+
+    def __init__(self, kube: Kube, installation: Installation, serving: Callable[[], ServingKeyAndChain]) -> None:
+        self._kube = kube
+        self._installation = installation
+        self._serving = serving
+        self._shown = serving()
+        self._bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
+        self._trusted: frozenset[bytes] = frozenset()
+        self._changed = asyncio.Event()
+        self._pods: dict[str, str] = {}
+        self._refreshed = float("-inf")
+        self.context: ssl.SSLContext = server_context(self._shown, ())
+
+    def pod_name(self, uid: str) -> str:
+        """The name of a pod whose leaf was looked at before; empty if it is not known."""
+        return self._pods.get(uid, "")
+
+    def look_again(self) -> None:
+        """Something about a pool or its CA has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Keep the bundles current, for ever."""
+        while True:
+            self._changed.clear()
+            try:
+                await self.refresh()
+            except KubeError as e:
+                _log.warning("the pools' authorities cannot be read: %s", e)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._changed.wait()
+                await asyncio.sleep(0.2)  # one change is several events
+            except TimeoutError:
+                continue
+
+    async def refresh(self) -> None:
+        """Read the bundles of all pools.
+
+        Raises:
+            KubeError: they cannot be read; the former ones stay.
+        """
+        self._refreshed = asyncio.get_running_loop().time()
+        bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
+        pools = [raw for ns in self._installation.watch or (None,) for raw in await self._kube.list(SERVER_POOL, ns)]
+        by_subject: dict[x509.Name, x509.Certificate] = {}
+        for raw in sorted(pools, key=_ours_first):
+            pool, _ = read_pool(raw)
+            if pool is None:
+                continue
+            try:
+                pem = await bundle_of(self._kube, raw, pool, self._installation.namespace)
+                found = tuple(x509.load_pem_x509_certificates(pem))
+            except (AuthorityError, ValueError):
+                continue
+            if any(by_subject.setdefault(c.subject, c) != c for c in found):
+                # OpenSSL finds an issuer by its name: two with one name would get into each other's way
+                _log.warning("%s: its authority has the name of another pool's and is not believed", pool.full_name)
+                continue
+            bundles[pool.metadata.namespace, pool.metadata.name] = found
+        self._bundles = bundles
+        trusted = frozenset(c.public_bytes(Encoding.DER) for certificates in bundles.values() for c in certificates)
+        serving = self._serving()
+        if trusted != self._trusted or serving is not self._shown:
+            self._trusted, self._shown = trusted, serving
+            self.context = server_context(serving, sorted(trusted))
+
+    async def verified(self, der: bytes) -> Leaf:
+        """A leaf that TLS has verified, if it is of the CA of the pool it names.
+
+        Raises:
+            TrustError: it is not.
+            KubeError: that cannot be found out now.
+        """
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            leaf = leaf_of(certificate)
+        except (ValueError, IdentityError) as e:
+            raise TrustError(f"the certificate is no leaf of ours: {e}") from None
+        identity = leaf.identity
+        if identity.trust_domain != self._installation.trust_domain:
+            raise TrustError(f"{identity} is of another trust domain")
+        key = (identity.namespace, identity.pool)
+        if key not in self._bundles and asyncio.get_running_loop().time() - self._refreshed > LEAST:
+            await self.refresh()
+        authorities = self._bundles.get(key, ())
+        if not any(issued_by(certificate, authority) for authority in authorities):
+            raise TrustError(f"the certificate of {identity} is not of that pool's authority")
+        if leaf.not_after <= datetime.now(UTC):
+            raise TrustError(f"the certificate of {identity} has expired")
+        return leaf
+
+    async def find_pod(self, namespace: str, uid: str) -> str:
+        """The name of the pod with that UID; empty if it is gone.
+
+        Raises:
+            KubeError: pods cannot be read.
+        """
+        known = self._pods.get(uid)
+        if known is not None:
+            return known
+        selectors = (names.POOL_LABEL, f"{names.OWNER_LABEL},app.kubernetes.io/component=registrar")
+        for labels in selectors:
+            for pod in await self._kube.list(POD, namespace, labels):
+                self.remember_pod(pod["metadata"]["uid"], pod["metadata"]["name"])
+        return self._pods.get(uid, "")
+
+    def remember_pod(self, uid: str, name: str) -> None:
+        """A pod of that UID was seen; the oldest are forgotten."""
+        self._pods.pop(uid, None)
+        self._pods[uid] = name
+        while len(self._pods) > MOST_PODS:
+            del self._pods[next(iter(self._pods))]
