@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/configuration.md from the declarations of the daemons' settings: `make docs`."""
+"""Writes docs/configuration.md from the declarations of settings, and docs/reasons.md from the table: `make docs`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from rserpool.daemon.channel import FIRST_PAUSE, INTERVAL, LIVELY, LONGEST_PAUSE, SHORT_WAIT, WAIT
 from rserpool.daemon.settings import PREFIX, example
+from rserpool_operator.config import OperatorSettings
+from rserpool_operator.reasons import TABLE
 from rserpool_registrar.config import RegistrarSettings
 from rserpool_sidecar.config import SidecarSettings
 
 PAGE: Final = Path(__file__).parent / "configuration.md"
+REASONS: Final = Path(__file__).parent / "reasons.md"
 
 
 def configuration() -> str:
@@ -27,6 +31,28 @@ seconds, or text such as 500ms, 10s, 5m, 24h. A key with `#` before it has that 
 
 Who uses a ServerPool never writes these files: `rserpool up` does, from the manifest.
 
+## On a cluster
+
+There is no file: the pod's environment says who the process is and whom it asks, and with `[operator] url` set the
+rest comes over the control channel, from the operator's leader, over TLS with the process's own leaf. It is laid over
+the process's own configuration; `[network]`, `[operator]`, `[control]`, the names in `[pool]` and everything in
+`[security]` but `mode` are the pod's own and cannot be changed by it. Then:
+
+* **Start**: identity, then settings, then the protocol. While it waits, `/readyz` and the control socket's `/status`
+  say in one line for what, and why. SIGTERM ends a process that waits at once.
+* **Changes** come into force without a restart: a registrar's timers, limits, users and peers; a sidecar's policy,
+  health, registrars and timers. The pool handle, the mode, the dialect, and an application's port and protocol need a
+  new pod: the log says so, and the version is not reported as loaded. Impossible values leave everything as it is.
+* **Rhythm**: a registrar lets the operator wait up to {WAIT:g} s for news, and only {SHORT_WAIT:g} s in the first
+  {LIVELY:g} s after its start and after each change of its elements, so that what it counts is known soon. A sidecar
+  asks every {INTERVAL:g} s, a fifth more or less, and at once when its own state changes, at most once a second. An
+  operator that is away is asked again after {FIRST_PAUSE:g} s to {LONGEST_PAUSE:g} s; everything goes on with what is
+  there.
+* **Restart of the container**: `[security] directory` holds key, leaf, bundle and settings. They are taken up again
+  if the leaf is this pod's and has not expired, and the process serves within a second, also without the operator.
+* **End**: `rserpool-sidecar drain [--timeout SECONDS]` is the pod's preStop hook: it asks the sidecar through its
+  control socket to leave the pool, and returns when it has. It never fails because the sidecar is gone or slow.
+
 ## Registrar
 
 `rserpool-registrar --example` prints
@@ -42,8 +68,33 @@ Who uses a ServerPool never writes these files: `rserpool up` does, from the man
 ```toml
 {example(SidecarSettings).strip()}
 ```
+
+## Operator
+
+The chart writes all of it, from [its values](../charts/rserpool/README.md). `rserpool-operator --example` prints
+
+```toml
+{example(OperatorSettings).strip()}
+```
+"""
+
+
+def reasons() -> str:
+    """The page of reasons in conditions and Events."""
+    rows = "\n".join(f"| `{reason}` | {meaning} | {what} |" for reason, (meaning, what) in TABLE.items())
+    return f"""\
+# Reasons in conditions and Events
+
+<!-- Written by `make docs` from operator/rserpool_operator/reasons.py; do not edit. -->
+
+Each condition of a ServerPool and each Event of the operator has one of these; `rserpool status NS/POOL` prints them.
+
+| reason | meaning | what to do |
+|---|---|---|
+{rows}
 """
 
 
 if __name__ == "__main__":
     PAGE.write_text(configuration())
+    REASONS.write_text(reasons())

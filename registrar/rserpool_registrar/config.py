@@ -10,7 +10,7 @@ from rserpool.asap.limits import Rate
 from rserpool.asap.profiles import PROFILES, RegistrarTimers
 from rserpool.asap.server.desk import Limits
 from rserpool.daemon import parsers as parse
-from rserpool.daemon.sections import ControlSection, LogSection, PoolSection, SecuritySection
+from rserpool.daemon.sections import ControlSection, LogSection, OperatorSection, PoolSection, SecuritySection
 from rserpool.daemon.settings import KeyFaultError, section, setting
 from rserpool.transport.tcp import TcpLimits
 from rserpool.wire import Address
@@ -117,6 +117,7 @@ class RegistrarSettings:
     network: NetworkSection = section(NetworkSection)
     peers: PeersSection = section(PeersSection)
     security: SecuritySection = section(SecuritySection)
+    operator: OperatorSection = section(OperatorSection)
     users: UsersSection = section(UsersSection)
     timers: TimersSection = section(TimersSection)
     limits: LimitsSection = section(LimitsSection)

@@ -10,20 +10,22 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
-from rserpool.asap.authorisation import Role
+from rserpool.asap.authorisation import Authoriser, Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.events import PeerState
 from rserpool.asap.server.desk import RegistrarConfig
+from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import shows
 from rserpool.daemon.credentials import Keeper
-from rserpool.daemon.frame import showing, with_identity
-from rserpool.daemon.identity import scope_of
-from rserpool.daemon.process import first_of, until
+from rserpool.daemon.frame import Beginning, showing, with_identity
+from rserpool.daemon.identity import Operator, names_of, scope_of
+from rserpool.daemon.live import POOLS, LiveSettings
+from rserpool.daemon.places import Places
+from rserpool.daemon.process import ended, first_of, until
 from rserpool.enrp import Registrar
+from rserpool.identity import Revoking, pe_identifiers
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
-from rserpool.transport.names import Resolver
-from rserpool.transport.security import Security
 from rserpool.transport.tcp import TcpNetwork
 from rserpool.wire import RSPLIB, Ppid
 from rserpool_registrar.config import RegistrarSettings
@@ -39,17 +41,32 @@ async def main(settings: RegistrarSettings, stop: asyncio.Event) -> int:
         settings.network.address,
         settings.pool,
         settings.security,
+        settings.operator,
         settings.log,
-        lambda keeper: RegistrarDaemon(settings, keeper).run(stop),
+        lambda keeper, operator: RegistrarDaemon(settings, keeper, operator).run(stop),
     )
 
 
 class RegistrarDaemon:
-    """One registrar process."""
+    """One registrar process.
 
-    def __init__(self, settings: RegistrarSettings, keeper: Keeper | None) -> None:
-        self._settings = settings
+    Args:
+        settings: its own; an operator may say the rest, and other ones later.
+        keeper: of its credentials; ``None``: it has none.
+        operator: ``None``: there is none.
+    """
+
+    def __init__(self, settings: RegistrarSettings, keeper: Keeper | None, operator: Operator | None = None) -> None:
+        vault = operator.vault if operator is not None else None
+        self._live = LiveSettings(settings, POOLS, operated=operator is not None, vault=vault)
+        self._live.on_changed = self._reconfigure
         self._keeper = keeper
+        self._beginning = Beginning(Role.REGISTRAR, keeper, operator, self._live, self._told)
+        self._beginning.on_ended = self._pods_ended
+        self._ended: frozenset[str] = frozenset()
+        self._server_id = secrets.randbelow(0xFFFFFFFF) + 1
+        self._driver: Driver | None = None
+        self._places: Places | None = None
         self._machine: Registrar | None = None
         self._network: TcpNetwork | None = None
         self._observer = Observer(self._gauges, asyncio.get_running_loop().time)
@@ -76,32 +93,35 @@ class RegistrarDaemon:
             _log.error("cannot listen: %s", e)
             return 1
 
+    @property
+    def _settings(self) -> RegistrarSettings:
+        """The settings in force."""
+        return self._live.value
+
     async def _serve(self, stop: asyncio.Event) -> int:
-        security: Security | None = None
-        background = []
-        if self._keeper is not None:
-            security = await first_of(self._keeper.first(), stop)
-            if security is None:
-                return 0
-            background.append(self._keeper.run())
+        if not await self._beginning.begin(stop):
+            return 0
+        places = self._places = Places(self._settings.peers.addresses)
+        peers = await first_of(places.resolve(), stop, self._beginning.tasks)
+        if peers is None:
+            await ended(self._beginning.tasks)
+            return 0
         timers = self._settings.timers.timers()
         limits = self._settings.limits.tcp(timers.keep_alive_timeout * timers.keep_alive_tries)
-        self._network = TcpNetwork(self._settings.network.address, security, limits)
-        resolver = Resolver(self._settings.peers.addresses)
-        machine = self._machine = self._make(await resolver.resolve(), complete=resolver.complete)
-        driver = Driver(machine, self._network, self._observer.event)
-        resolver.on_changed = lambda found: driver.call(
-            lambda now: machine.look_for(found, now, complete=resolver.complete)
+        self._network = TcpNetwork(self._settings.network.address, self._beginning.security, limits)
+        machine = self._machine = self._make(peers, complete=places.complete)
+        driver = self._driver = Driver(machine, self._network, self._observer.event)
+        places.on_changed = lambda found, complete: driver.call(
+            lambda now: machine.look_for(found, now, complete=complete)
         )
-        background.append(resolver.run())
         serving = asyncio.Event()
         self._observer.on_serving = serving.set
+        self._observer.on_elements = self._elements_changed
         await self._network.listen(Ppid.ENRP, self._settings.network.enrp_port, driver)
         _log.info("registrar %#010x starts", machine.server_id)
         driver.call(machine.start)
-        background.append(self._listen_when(serving, driver))
         try:
-            return await until(stop, background)
+            return await until(stop, [*self._beginning.tasks, places.run(), self._listen_when(serving, driver)])
         finally:
             _log.info("registrar %#010x ends", machine.server_id)
             await driver.close()
@@ -110,7 +130,7 @@ class RegistrarDaemon:
     def _make(self, peers: tuple[Endpoint, ...], *, complete: bool) -> Registrar:
         settings = self._settings
         config = RegistrarConfig(
-            server_id=secrets.randbelow(0xFFFFFFFF) + 1,
+            server_id=self._server_id,
             enrp=(Endpoint(TransportKind.TCP, (settings.network.address,), settings.network.enrp_port),),
             peers=peers,
             all_peers_known=complete,
@@ -121,8 +141,54 @@ class RegistrarDaemon:
             loopback=settings.network.loopback,
             takeover_by_lowest=settings.pool.dialect is RSPLIB,
         )
+        return Registrar(config, self._scope(), Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
+
+    def _scope(self) -> Authoriser:
+        settings = self._settings
         scope = scope_of(settings.pool, settings.security, anonymous=settings.users.anonymous, registrar_threat="2.5")
-        return Registrar(config, scope, Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
+        return Revoking(scope, names_of(settings.pool, self._ended)) if self._ended else scope
+
+    # -- what the operator says while it runs
+
+    def _reconfigure(self, before: RegistrarSettings) -> None:
+        """Other settings are in force."""
+        machine, after = self._machine, self._settings
+        if machine is None or self._driver is None or self._places is None:
+            return
+        timers, limits, scope = after.timers.timers(), after.limits.limits(), self._scope()
+        self._driver.call(lambda now: machine.reconfigure(now, timers=timers, limits=limits, authoriser=scope))
+        if after.peers != before.peers:
+            self._places.replace(after.peers.addresses)
+
+    def _pods_ended(self, uids: tuple[str, ...]) -> None:
+        """These pods are gone or revoked: what is left of them goes, and they may do nothing any more."""
+        fresh, self._ended = frozenset(uids) - self._ended, frozenset(uids)
+        machine = self._machine
+        if machine is None or self._driver is None:
+            return
+        scope, names = self._scope(), names_of(self._settings.pool, fresh)
+        numbers = frozenset(number for uid in fresh for number in pe_identifiers(uid))
+        self._driver.call(lambda now: machine.reconfigure(now, authoriser=scope))
+        self._driver.call(lambda now: machine.remove_pods(numbers, names, now))
+
+    def _elements_changed(self) -> None:
+        if self._beginning.channel is not None:
+            self._beginning.channel.lively()
+
+    def _told(self) -> State:
+        """How it is, for the operator."""
+        machine = self._machine
+        counts = machine.counts() if machine is not None else {}
+        return {
+            "server_id": f"{self._server_id:#010x}",
+            "serving": machine is not None and machine.serving,
+            "phase": machine.phase if machine is not None else "starting",
+            "pools": counts.get("pools", 0),
+            "elements": counts.get("elements", 0),
+            "own": counts.get("own", 0),
+            "attached": counts.get("attached", 0),
+            "peers": counts.get(f"peers {PeerState.ACTIVE.value}", 0),
+        }
 
     async def _listen_when(self, serving: asyncio.Event, driver: Driver) -> None:
         """Elements and users are let in when there is something to tell them."""
@@ -156,7 +222,7 @@ class RegistrarDaemon:
             gauges["rserpool_half_open"] = ("Connections that have not authenticated.", self._network.half_open)
         if self._keeper is not None:
             gauges |= self._keeper.gauges()
-        return gauges
+        return gauges | channel_gauges(self._beginning.channel) | self._live.gauges()
 
     async def _healthz(self, _: Request) -> Response:
         return Response(body=b"ok\n")
@@ -164,11 +230,13 @@ class RegistrarDaemon:
     async def _readyz(self, _: Request) -> Response:
         if self._machine is not None and self._machine.serving:
             return Response(body=b"serving\n")
-        phase = "no identity yet" if self._machine is None else str(self._status()["phase"])
-        return Response(status=503, body=f"{phase}\n".encode())
+        return Response(status=503, body=f"{self._phase()}\n".encode())
+
+    def _phase(self) -> str:
+        return self._machine.phase if self._machine is not None else self._beginning.waiting or "starting"
 
     def _dump(self) -> dict[str, Any]:
-        return self._machine.dump() if self._machine is not None else {"phase": "no identity yet"}
+        return self._machine.dump() if self._machine is not None else {"phase": self._phase()}
 
     def _held(self) -> list[dict[str, Any]]:
         pools: list[dict[str, Any]] = self._dump().get("handlespace", {}).get("pools", [])
@@ -183,4 +251,5 @@ class RegistrarDaemon:
     def _status(self) -> dict[str, Any]:
         dump = self._dump()
         dump.pop("handlespace", None)
-        return dump | {"counts": self._machine.counts() if self._machine is not None else {}}
+        waiting = {"waiting": self._beginning.waiting} if self._beginning.waiting else {}
+        return dump | {"counts": self._machine.counts() if self._machine is not None else {}} | waiting

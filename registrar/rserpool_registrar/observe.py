@@ -21,11 +21,13 @@ class Observer:
 
     Attributes:
         on_serving: called when the registrar begins to serve.
+        on_elements: called when elements have come, gone or moved.
     """
 
     def __init__(self, gauges: Gauges, clock: Callable[[], float]) -> None:
         self.metrics = DaemonMetrics(gauges, _log, clock)
         self.on_serving: Callable[[], None] = lambda: None
+        self.on_elements: Callable[[], None] = lambda: None
         self._changes = Counter(
             "rserpool_element_changes",
             "Changes of the handlespace, by kind.",
@@ -64,6 +66,8 @@ class Observer:
             event.element.home,
             extra=_extra(event.reason),
         )
+        if event.change is not Change.UPDATED:
+            self.on_elements()
 
 
 def _extra(reason: str, **more: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rserpool.asap.profiles import PROFILES, EndpointTimers
 from rserpool.daemon import parsers as parse
-from rserpool.daemon.sections import ControlSection, LogSection, PoolSection, SecuritySection
+from rserpool.daemon.sections import ControlSection, LogSection, OperatorSection, PoolSection, SecuritySection
 from rserpool.daemon.settings import KeyFaultError, section, setting
 from rserpool.wire import Address, Policy, SctpTransport, TcpTransport, Transport, UdpTransport, policies
 from rserpool.wire.policies import MAX_LOAD
@@ -67,7 +67,10 @@ class RegistrarsSection:
     """Where registrars may be."""
 
     addresses: tuple[tuple[str, int], ...] = setting(
-        _some_places, "host:port of each; names are resolved again and again.", example='["registrars.demo.svc:3864"]'
+        _some_places,
+        "host:port of each; names are resolved again and again. May be left to the operator.",
+        example='["registrars.demo.svc:3864"]',
+        later=(),
     )
 
 
@@ -75,7 +78,9 @@ class RegistrarsSection:
 class ApplicationSection:
     """What is registered."""
 
-    port: int = setting(parse.port, "Where the application serves pool users.", example="7007")
+    port: int = setting(
+        parse.port, "Where the application serves pool users. May be left to the operator.", example="7007", later=0
+    )
     protocol: str = setting(parse.one_of("TCP", "SCTP", "UDP"), "What pool users speak to it.", "TCP")
 
     def transport(self, address: Address) -> Transport:
@@ -176,6 +181,7 @@ class SidecarSettings:
     policy: PolicySection = section(PolicySection)
     health: HealthSection = section(HealthSection)
     security: SecuritySection = section(SecuritySection)
+    operator: OperatorSection = section(OperatorSection)
     timers: TimersSection = section(TimersSection)
     control: ControlSection = section(ControlSection)
     log: LogSection = section(LogSection)

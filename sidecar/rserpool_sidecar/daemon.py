@@ -16,22 +16,27 @@ from rserpool.asap.authorisation import Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.element import Element, ElementConfig
 from rserpool.asap.events import ElementState
+from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import json_response, shows
+from rserpool.daemon.control_channel import one_line
 from rserpool.daemon.credentials import Keeper
-from rserpool.daemon.frame import showing, with_identity
-from rserpool.daemon.identity import scope_of
-from rserpool.daemon.process import first_of, until
+from rserpool.daemon.frame import Beginning, showing, with_identity
+from rserpool.daemon.identity import Operator, scope_of
+from rserpool.daemon.live import POOLS, LiveSettings
+from rserpool.daemon.places import Places
+from rserpool.daemon.process import ended, first_of, until
 from rserpool.identity import pe_identifiers
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
-from rserpool.transport.names import Resolver
 from rserpool.transport.tcp import TcpLimits, TcpNetwork
 from rserpool.wire import Ppid
 from rserpool_sidecar.config import SidecarSettings
-from rserpool_sidecar.health import Prober, http_get, tcp_socket
+from rserpool_sidecar.health import Probe, Prober, http_get, tcp_socket
 from rserpool_sidecar.observe import Observer
 
 _log: Final = logging.getLogger("rserpool.sidecar")
+FIXED: Final = {**POOLS, "application": frozenset({"port", "protocol"})}
+"""What a sidecar cannot change while it runs: the application beside it would not follow."""
 
 
 async def main(settings: SidecarSettings, stop: asyncio.Event) -> int:
@@ -41,25 +46,38 @@ async def main(settings: SidecarSettings, stop: asyncio.Event) -> int:
         settings.network.address,
         settings.pool,
         settings.security,
+        settings.operator,
         settings.log,
-        lambda keeper: SidecarDaemon(settings, keeper).run(stop),
+        lambda keeper, operator: SidecarDaemon(settings, keeper, operator).run(stop),
     )
 
 
 class SidecarDaemon:
-    """One sidecar process."""
+    """One sidecar process.
 
-    def __init__(self, settings: SidecarSettings, keeper: Keeper | None) -> None:
-        self._settings = settings
+    Args:
+        settings: its own; an operator may say the rest, and other ones later.
+        keeper: of its credentials; ``None``: it has none.
+        operator: ``None``: there is none.
+    """
+
+    def __init__(self, settings: SidecarSettings, keeper: Keeper | None, operator: Operator | None = None) -> None:
+        vault = operator.vault if operator is not None else None
+        self._live = LiveSettings(settings, FIXED, operated=operator is not None, vault=vault)
+        self._live.on_changed = self._reconfigure
         self._keeper = keeper
+        self._beginning = Beginning(Role.ELEMENT, keeper, operator, self._live, self._told)
         self._load = 0.0
         self._draining = False
+        self._leave_by: float | None = None
         self._machine: Element | None = None
         self._driver: Driver | None = None
         self._network: TcpNetwork | None = None
-        self._prober = self._make_prober()
+        self._places: Places | None = None
+        self._prober = Prober(self._probe(), settings.health)
         self._prober.on_change = self._health_changed
         self._observer = Observer(self._gauges, asyncio.get_running_loop().time)
+        self._observer.on_state = self._state_changed
         self._pages: Routes = {
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
@@ -82,29 +100,32 @@ class SidecarDaemon:
             _log.error("cannot listen: %s", e)
             return 1
 
+    @property
+    def _settings(self) -> SidecarSettings:
+        """The settings in force."""
+        return self._live.value
+
     async def _serve(self, stop: asyncio.Event) -> int:
-        security = None
-        background = [self._prober.run()]
-        if self._keeper is not None:
-            security = await first_of(self._keeper.first(), stop)
-            if security is None:
-                return 0
-            background.append(self._keeper.run())
+        if not await self._beginning.begin(stop):
+            return 0
+        places = self._places = Places(self._settings.registrars.addresses)
+        registrars = await first_of(places.resolve(), stop, self._beginning.tasks)
+        if registrars is None:
+            await ended(self._beginning.tasks)
+            return 0
         timers = self._settings.timers.timers()
         limits = TcpLimits(handshake=timers.connect, idle=0.0)
-        self._network = TcpNetwork(self._settings.network.address, security, limits)
-        resolver = Resolver(self._settings.registrars.addresses)
-        machine = self._machine = self._make(await resolver.resolve())
+        self._network = TcpNetwork(self._settings.network.address, self._beginning.security, limits)
+        machine = self._machine = self._make(registrars)
         driver = self._driver = Driver(machine, self._network, self._observer.event)
-        resolver.on_changed = lambda found: driver.call(lambda now: machine.set_registrars(found, now))
+        places.on_changed = lambda found, _: driver.call(lambda now: machine.set_registrars(found, now))
         if self._keeper is not None:
             self._keeper.on_renewed = lambda: driver.call(machine.changed)
-        background.append(resolver.run())
         await self._network.listen(Ppid.ASAP, self._settings.network.asap_port, driver)
         if self._prober.healthy:
             driver.call(machine.serve)
         try:
-            return await until(stop, background)
+            return await until(stop, [*self._beginning.tasks, places.run(), self._prober.run()])
         finally:
             await self._leave("the sidecar ends")
             await driver.close()
@@ -128,14 +149,45 @@ class SidecarDaemon:
         scope = scope_of(settings.pool, settings.security, anonymous=False, registrar_threat="2.6")
         return Element(config, scope, Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
 
-    def _make_prober(self) -> Prober:
+    def _probe(self) -> Probe:
         health = self._settings.health
         address = self._settings.network.address
         port = health.port or self._settings.application.port
-        probe = (
-            http_get(address, port, health) if health.probe == "httpGet" else tcp_socket(address, port, health.timeout)
-        )
-        return Prober(probe, health)
+        if health.probe == "httpGet":
+            return http_get(address, port, health)
+        return tcp_socket(address, port, health.timeout)
+
+    # -- what the operator says, and is told
+
+    def _reconfigure(self, before: SidecarSettings) -> None:
+        """Other settings are in force."""
+        after = self._settings
+        if (after.health, after.application) != (before.health, before.application):
+            self._prober.replace(self._probe(), after.health)
+        machine = self._machine
+        if machine is None or self._driver is None or self._places is None:
+            return
+        policy, timers = after.policy.policy(self._load), after.timers.timers()
+        self._driver.call(lambda now: machine.reconfigure(now, timers=timers))
+        self._driver.call(lambda now: machine.set_policy(policy, now))
+        if after.registrars != before.registrars:
+            self._places.replace(after.registrars.addresses)
+
+    def _told(self) -> State:
+        """How it is, for the operator."""
+        machine = self._machine
+        unhealthy = self._prober.healthy is False
+        return {
+            "state": (machine.state if machine is not None else ElementState.STOPPED).value,
+            "registered": machine is not None and machine.registered,
+            "healthy": self._prober.healthy,
+            "draining": self._draining,
+            "reason": one_line(self._prober.reason if unhealthy else self._observer.reason),
+        }
+
+    def _state_changed(self) -> None:
+        if self._beginning.channel is not None:
+            self._beginning.channel.changed()
 
     def _health_changed(self, healthy: bool, reason: str) -> None:
         if healthy:
@@ -143,6 +195,7 @@ class SidecarDaemon:
         else:
             _log.warning("the application is not healthy", extra={"reason": reason})
         self._apply_health()
+        self._state_changed()
 
     def _apply_health(self) -> None:
         """In the pool while the application is healthy and nobody asked to leave."""
@@ -160,8 +213,12 @@ class SidecarDaemon:
         return self._machine
 
     async def _leave(self, reason: str) -> None:
-        """Deregister, as long as that may take."""
+        """Deregister, as long as that may take: once, since drain and end are in one grace period of the pod."""
         self._draining = True
+        clock = asyncio.get_running_loop().time
+        if self._leave_by is None:
+            self._leave_by = clock() + self._settings.timers.leave
+        self._state_changed()
         if self._driver is None or self._machine is None:
             return
         left = self._observer.when(ElementState.DEREGISTERED)
@@ -169,7 +226,7 @@ class SidecarDaemon:
         if self._machine.state is ElementState.DEREGISTERED:
             return
         try:
-            await asyncio.wait_for(left.wait(), self._settings.timers.leave)
+            await asyncio.wait_for(left.wait(), max(0.0, self._leave_by - clock()))
         except TimeoutError:
             _log.warning("no registrar has acknowledged the deregistration; the registration will expire")
 
@@ -197,18 +254,19 @@ class SidecarDaemon:
     # -- what is looked at
 
     def _status(self) -> dict[str, Any]:
-        machine = self._machine
-        return {
+        machine, waiting = self._machine, self._beginning.waiting
+        status = {
             "pool": f"{self._settings.pool.namespace}/{self._settings.pool.name}",
             "healthy": self._prober.healthy,
             "health_reason": self._prober.reason,
             "draining": self._draining,
             "load": self._load,
-            "state": machine.state.value if machine is not None else "no identity yet",
+            "state": machine.state.value if machine is not None else waiting or "starting",
             "registered": machine.registered if machine is not None else False,
             "pe_identifier": f"{machine.pe_identifier:#010x}" if machine is not None else None,
             "home": f"{machine.home_id:#010x}" if machine is not None and machine.home_id else None,
         }
+        return status | {"waiting": waiting} if waiting else status
 
     def _gauges(self) -> Mapping[str, tuple[str, float]]:
         machine = self._machine
@@ -224,7 +282,7 @@ class SidecarDaemon:
             gauges["rserpool_half_open"] = ("Connections that have not authenticated.", self._network.half_open)
         if self._keeper is not None:
             gauges |= self._keeper.gauges()
-        return gauges
+        return gauges | channel_gauges(self._beginning.channel) | self._live.gauges()
 
     async def _healthz(self, _: Request) -> Response:
         return Response(body=b"ok\n")
@@ -235,4 +293,6 @@ class SidecarDaemon:
         rejected = self._machine is not None and self._machine.state is ElementState.REJECTED
         if ready and not rejected:
             return Response(body=b"ready\n")
+        if self._beginning.waiting:
+            return Response(status=503, body=f"{self._beginning.waiting}\n".encode())
         return Response(status=503, body=json.dumps(self._status()).encode() + b"\n")

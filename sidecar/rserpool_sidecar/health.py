@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -70,20 +71,36 @@ class Prober:
         self._section = section
         self._in_a_row = 0
         self._last_failure = ""
+        self._replaced = asyncio.Event()
         self.healthy: bool | None = None
         self.reason = "not probed yet"
         self.on_change: Callable[[bool, str], None] = lambda _healthy, _reason: None
 
     async def run(self) -> None:
         """Probe for ever."""
-        await asyncio.sleep(self._section.initial_delay)
+        self._replaced.clear()  # what was replaced before the first probe changes nothing about it
+        await self._pause(self._section.initial_delay)
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
-            failure = await self._probe()
-            self.judge(failure)
+            began, probe = loop.time(), self._probe
+            self._replaced.clear()
+            failure = await probe()
+            if probe is self._probe:
+                self.judge(failure)
             pause = self._section.period * (SOONER if failure else 1.0)
-            await asyncio.sleep(max(0.0, began + pause - loop.time()))
+            await self._pause(max(0.0, began + pause - loop.time()))
+
+    def replace(self, probe: Probe, section: HealthSection) -> None:
+        """Probe in another way from now on; the verdict stands until the new way has come to one."""
+        self._probe, self._section = probe, section
+        self._in_a_row = 0
+        self._replaced.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not for the next probe of a way that is no more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._replaced.wait()
 
     def judge(self, failure: str) -> None:
         """Take one probe's outcome into account."""

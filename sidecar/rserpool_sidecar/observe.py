@@ -21,11 +21,15 @@ class Observer:
 
     Attributes:
         ever_registered: the element has been registered at least once.
+        reason: why the element is in the state it is in, if that was told.
+        on_state: called after each change of the element's state.
     """
 
     def __init__(self, gauges: Gauges, clock: Callable[[], float]) -> None:
         self.metrics = DaemonMetrics(gauges, _log, clock)
         self.ever_registered = False
+        self.reason = ""
+        self.on_state: Callable[[], None] = lambda: None
         self._state: ElementState | None = None
         self._waiting: dict[ElementState, asyncio.Event] = {}
         self._states = Counter(
@@ -58,7 +62,7 @@ class Observer:
 
     def _changed(self, event: ElementStateChanged) -> None:
         refreshed = event.state is self._state is ElementState.REGISTERED
-        self._state = event.state
+        self._state, self.reason = event.state, event.reason
         if event.state is ElementState.REGISTERED:
             self.ever_registered = True
         waiting = self._waiting.pop(event.state, None)
@@ -69,3 +73,4 @@ class Observer:
         level = logging.WARNING if bad else logging.DEBUG if refreshed else logging.INFO
         extra = {"reason": event.reason} if event.reason else {}
         _log.log(level, "element %#010x: %s", event.pe_identifier, event.state.value, extra=extra)
+        self.on_state()

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from rserpool.asap.authorisation import Action, Principal, Role
-from rserpool.daemon.identity import keeper_of, leaf_identity, scope_of
-from rserpool.daemon.sections import PoolSection, SecuritySection
+from rserpool.daemon.identity import keeper_of, leaf_identity, operator_of, scope_of
+from rserpool.daemon.sections import OperatorSection, PoolSection, SecuritySection
 from rserpool.daemon.settings import SettingsError
 from rserpool.identity import InsecureScope, LeafIdentity, SecureScope, principal_of
 from support.rig_identity import LOOPBACK, UID, authority, credentials, identity, pem_key, quickly
@@ -153,3 +153,51 @@ def test_no_secret_stands_in_the_sections(enrolling: SecuritySection, tmp_path: 
     (tmp_path / "key.pem").write_bytes(pem_key(made._key))
     keeper = keeper_of(POOL, enrolling, Role.ELEMENT, LOOPBACK)
     assert "s3cret" not in f"{enrolling!r} {vars(keeper)!r}"
+
+
+# -- an operator
+
+
+def operated(section: SecuritySection, url: str = "https://operator:8443") -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        operator_of(OperatorSection(url=url), section, LOOPBACK)
+    return raised.value.lines
+
+
+def test_without_an_url_there_is_no_operator_and_nothing_is_asked_of_the_configuration() -> None:
+    assert operator_of(OperatorSection(), SecuritySection(), LOOPBACK) is None
+
+
+def test_the_authority_may_stand_in_the_configuration_itself_and_one_of_both_must(
+    enrolling: SecuritySection, tmp_path: Path
+) -> None:
+    assert enrolling.authority_file is not None
+    itself = replace(enrolling, authority_file=None, authority=enrolling.authority_file.read_text())
+    assert keeper_of(POOL, itself, Role.ELEMENT, LOOPBACK) is not None
+    operator = operator_of(
+        OperatorSection(url="https://operator:8443"), replace(itself, directory=tmp_path / "i"), LOOPBACK
+    )
+    assert operator is not None
+    assert operator.vault is not None
+    assert (tmp_path / "i").stat().st_mode & 0o777 == 0o700
+    both = replace(enrolling, authority=itself.authority)
+    neither = replace(enrolling, authority_file=None)
+    for wrong in (both, neither):
+        assert "write one of them" in operated(wrong)[0]
+    assert "write one of them" in refusal(both)[0]
+    assert operated(replace(itself, authority="junk")) == [
+        "[security] authority: is no certificate; write a certificate in PEM"
+    ]
+
+
+def test_an_url_of_no_operator_is_refused_and_shown(enrolling: SecuritySection) -> None:
+    (line,) = operated(enrolling, "http://operator")
+    assert line.startswith("[operator] 'http://operator' is no place")
+
+
+def test_a_process_with_an_operator_has_an_identity_also_in_a_scope_without_security(
+    enrolling: SecuritySection,
+) -> None:
+    section = replace(enrolling, mode="Insecure")
+    assert keeper_of(POOL, section, Role.ELEMENT, LOOPBACK) is None
+    assert keeper_of(POOL, section, Role.ELEMENT, LOOPBACK, operated=True) is not None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from rserpool.daemon.credentials import CredentialsError, Keeper
 from rserpool.identity import IdentityError
 from rserpool.identity.certificates import leaf_of
 from rserpool.transport.security import Security
-from rserpool.transport.tls import Credentials, TlsEngine, TlsError
+from rserpool.transport.tls import Credentials, TlsEngine, TlsError, make_context
 from rserpool.wire import Ppid
 from support.rig_identity import DAY, HOUR, NOW, Craft, authority, credentials, identity, quickly, shake_hands
 
@@ -38,6 +39,8 @@ class Script:
         self.given = deque(given)
         self.seen: list[Credentials | None] = []
         self.renew_after: list[float] = []
+        self.left: Credentials | None = None
+        self.kept: list[Credentials] = []
 
     async def obtain(self, current: Credentials | None) -> Credentials:
         self.seen.append(current)
@@ -51,6 +54,12 @@ class Script:
     async def changed(self, current: Credentials, renew_after: float) -> None:
         del current
         self.renew_after.append(renew_after)
+
+    def restore(self) -> Credentials | None:
+        return self.left
+
+    def keep(self, credentials: Credentials) -> None:
+        self.kept.append(credentials)
 
 
 def security(made: Credentials) -> Security:
@@ -221,3 +230,97 @@ def test_a_peer_of_another_pool_of_the_same_authority_is_nobody() -> None:
     _, theirs = shake_hands(other.client_context, used.server_context(Ppid.ENRP))
     with pytest.raises(IdentityError, match=r"is not of spiffe://cluster\.local/ns/demo/pool/echo"):
         used.principal(theirs.peer_certificate, "10.0.0.9")
+
+
+# -- after a restart of the container, and on command
+
+
+def test_what_is_left_of_before_is_taken_up_without_asking_anybody() -> None:
+    left = credentials(CA, REGISTRAR)
+    script = Script(credentials(CA, REGISTRAR))
+    script.left = left
+
+    async def run() -> Keeper:
+        keeper = Keeper(script, security)
+        made = await keeper.first()
+        assert made.credentials is left
+        assert keeper.restored
+        assert script.seen == []
+        with pytest.raises(EndOfTestError):
+            await keeper.run()
+        return keeper
+
+    keeper = quickly(run())
+    assert not keeper.restored
+    assert script.seen[0] is left
+    assert len(script.kept) == 1, "what was taken up is there already"
+
+
+def test_a_leaf_taken_up_late_in_its_life_is_renewed_when_two_thirds_of_the_whole_are_over() -> None:
+    half = Craft(names=NAMES, begin=NOW - HOUR, end=NOW + HOUR).credentials(CA, CA)
+    over = Craft(names=NAMES, begin=NOW - 9 * HOUR, end=NOW + HOUR).credentials(CA, CA)
+    for left, low, high in ((half, 0.2 * 3600, 0.34 * 3600), (over, 1.0, 1.0)):
+        script = Script()
+        script.left = left
+        played(script)
+        assert low <= script.renew_after[0] <= high
+
+
+def test_what_is_left_and_cannot_be_used_is_asked_for_anew(caplog: pytest.LogCaptureFixture) -> None:
+    good = credentials(CA, REGISTRAR)
+    script = Script(good)
+    script.left = too_weak()
+    keeper = played(script)
+    assert not keeper.restored
+    assert script.seen[0] is None
+    assert script.kept == [good]
+    assert "the identity that was kept cannot be used" in caplog.text
+
+
+def test_a_bundle_is_replaced_for_new_associations_and_what_is_none_changes_nothing() -> None:
+    script = Script(credentials(CA, REGISTRAR))
+
+    async def run() -> None:
+        keeper = Keeper(script, security)
+        made = await keeper.first()
+        before = made.credentials
+        for junk in (b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+            with pytest.raises(ValueError, match=r"."):
+                keeper.trust(junk)
+        assert made.credentials is before
+        theirs = make_context(credentials(NEXT, REGISTRAR), require_certificate=False)
+        with pytest.raises(TlsError):
+            shake_hands(made.client_context, theirs)
+        keeper.trust(CA.bundle + NEXT.bundle)
+        assert made.credentials.chain == before.chain
+        ours = credentials(NEXT, REGISTRAR)
+        trusting = make_context(Credentials(ours.chain, before.bundle, ours.key), require_certificate=True)
+        shake_hands(made.client_context, trusting)
+        assert script.kept[-1] is made.credentials
+
+    quickly(run())
+
+
+def test_a_renewal_on_command_is_told_when_the_new_leaf_is_in_use() -> None:
+    class Waiting(Script):
+        async def changed(self, current: Credentials, renew_after: float) -> None:
+            del current
+            await asyncio.sleep(renew_after)
+
+    second = credentials(CA, REGISTRAR)
+    script = Waiting(credentials(CA, REGISTRAR), CredentialsError("away"), second)
+
+    async def run() -> None:
+        keeper, renewed = Keeper(script, security), asyncio.Event()
+        used = await keeper.first()
+        running = asyncio.ensure_future(keeper.run())
+        await asyncio.sleep(5)
+        assert keeper.renewals == 0
+        keeper.renew_now(renewed.set)
+        await renewed.wait()
+        assert used.credentials is second
+        assert (keeper.renewals, keeper.failures) == (1, 1)
+        assert not running.done()
+        running.cancel()
+
+    quickly(run())

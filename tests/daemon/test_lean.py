@@ -29,7 +29,7 @@ def says(program: str) -> str:
 def test_the_sidecar_loads_without_pythons_ssl_and_can_still_speak_tls_and_hash() -> None:
     told = says("""
 import asyncio, hashlib, hmac, secrets, uuid
-import rserpool_sidecar.config, rserpool_sidecar.daemon
+import rserpool_sidecar.config, rserpool_sidecar.daemon, rserpool.daemon.channel
 from rserpool.transport.tls import Credentials, make_context
 from rserpool.identity import pe_identifiers
 assert hashlib.sha256(b"").hexdigest().startswith("e3b0c442")

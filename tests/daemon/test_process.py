@@ -7,8 +7,11 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 
 from rserpool import __version__
-from rserpool.daemon.process import first_of, run_daemon, until
+from rserpool.daemon.process import MOST_LOOKUPS, _Impatient, first_of, run_daemon, until
 from rserpool_sidecar.config import SidecarSettings
 
 
@@ -192,5 +195,67 @@ def test_what_is_waited_for_is_had_or_the_stop_is() -> None:
         asyncio.get_running_loop().call_soon(stop.set)
         assert await first_of(never(), stop) is None
         assert await first_of(never(), stop) is None, "told before it was asked"
+
+    asyncio.run(main())
+
+
+# -- names that are looked up
+
+
+@pytest.mark.parametrize("uvloop", [False, True])
+def test_a_resolver_that_is_silent_does_not_hold_up_the_end(uvloop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, over = 0, threading.Event()
+
+    def silent(*_: object, **__: object) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        over.wait(30)
+        return []
+
+    async def main(_: object, __: asyncio.Event) -> int:
+        loop = asyncio.get_running_loop()
+        tasks = [
+            asyncio.ensure_future(loop.getaddrinfo("a.name", 1)),
+            asyncio.ensure_future(loop.create_connection(asyncio.Protocol, "a.name", 1)),
+        ]
+        while asked < len(tasks):  # noqa: ASYNC110 - threads set it
+            await asyncio.sleep(0.01)
+        return 7
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    for section, key, value in (("POOL", "NAMESPACE", "demo"), ("POOL", "NAME", "echo"), ("NETWORK", "ADDRESS", "::1")):
+        monkeypatch.setenv(f"RSERPOOL_{section}_{key}", value)
+    monkeypatch.setenv("RSERPOOL_OPERATOR_URL", "https://a.name")
+    began = time.monotonic()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert run_daemon("rserpool-test", SidecarSettings, main, [], uvloop=uvloop) == 7
+    finally:
+        over.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert time.monotonic() - began < 5
+
+
+def test_no_more_names_are_looked_up_at_once_than_a_process_can_bear() -> None:
+    over = threading.Event()
+    threads = _Impatient()
+    waiting = [threads.submit(over.wait, 30) for _ in range(MOST_LOOKUPS)]
+    with pytest.raises(OSError, match="too many names"):
+        threads.submit(over.wait).result()
+    over.set()
+    assert all(future.result() for future in waiting)
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 1, 0).result()
+    assert threads.submit(divmod, 7, 2).result() == (3, 1)
+    threads.shutdown()
+
+
+def test_what_runs_beside_and_fails_ends_the_waiting() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        beside = [asyncio.ensure_future(done()), asyncio.ensure_future(broken())]
+        with pytest.raises(RuntimeError, match="half"):
+            await first_of(forever(), stop, beside)
 
     asyncio.run(main())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rserpool.asap.element import Element
 from rserpool.asap.events import ElementState, ElementStateChanged
 from rserpool.daemon.control import ControlError, control
 from rserpool.daemon.sections import ControlSection, PoolSection, SecuritySection
@@ -130,6 +131,28 @@ def test_a_drained_sidecar_is_never_ready_or_registered_again(path: Path) -> Non
         assert not await ready()
 
     running(path, test)
+
+
+def test_drained_in_vain_it_ends_at_once_when_it_is_told_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without registrars the patience of the two together must fit into one grace period."""
+
+    async def run() -> tuple[float, float]:
+        clock = asyncio.get_running_loop().time
+        async with Application().running() as application:
+            daemon, stop = SidecarDaemon(settings(application.port, path), None), asyncio.Event()
+            life = asyncio.ensure_future(daemon.run(stop))
+            await asyncio.sleep(0.5)
+            monkeypatch.setattr(Element, "leave", lambda *_: [])  # nobody answers
+            began = clock()
+            await control(path, "POST", "/drain", timeout=60)
+            drained = clock()
+            stop.set()
+            await life
+            return drained - began, clock() - drained
+
+    drain, end = quickly(run())
+    assert 5.0 <= drain < 5.5
+    assert end < 0.5
 
 
 @pytest.mark.parametrize("body", [None, {}, [], {"load": "x"}, {"load": -0.1}, {"load": 1.1}, {"load": None}, "load"])

@@ -190,3 +190,56 @@ def test_a_probe_that_takes_longer_than_a_period_is_not_overtaken_by_the_next() 
 
     assert quickly(run()) == 11
     assert most == 1
+
+
+# -- probing in another way
+
+
+def test_a_verdict_stands_until_the_new_way_of_probing_has_come_to_one() -> None:
+    async def run() -> None:
+        loop, asked, told = asyncio.get_running_loop(), list[tuple[float, str]](), list[tuple[float, bool]]()
+
+        def way(name: str, outcome: str) -> Probe:
+            async def probe() -> str:
+                asked.append((loop.time(), name))
+                return outcome
+
+            return probe
+
+        prober = Prober(way("old", GOOD), HealthSection(period=100))
+        prober.on_change = lambda healthy, _: told.append((loop.time(), healthy))
+        probing = asyncio.ensure_future(prober.run())
+        await asyncio.sleep(10)
+        assert prober.healthy is True
+        changed = loop.time()
+        prober.replace(way("new", BAD), HealthSection(period=4, failure_threshold=3))
+        assert prober.healthy is True
+        await asyncio.sleep(20)
+        at, verdict = told[-1]
+        assert not verdict
+        assert [name for _, name in asked[:2]] == ["old", "new"]
+        assert asked[1][0] - changed < 0.2, "it does not wait for the old way's period"
+        assert 3.9 < at - changed < 4.5, "three failures, half a period apart"
+        probing.cancel()
+
+    quickly(run())
+
+
+def test_an_outcome_of_the_old_way_that_comes_late_counts_for_nothing() -> None:
+    async def run() -> None:
+        async def slow() -> str:
+            await asyncio.sleep(5)
+            return BAD
+
+        async def good() -> str:
+            return GOOD
+
+        prober = Prober(slow, HealthSection(failure_threshold=1))
+        probing = asyncio.ensure_future(prober.run())
+        await asyncio.sleep(1)
+        prober.replace(good, HealthSection())
+        await asyncio.sleep(10)
+        assert prober.healthy is True
+        probing.cancel()
+
+    quickly(run())

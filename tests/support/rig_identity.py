@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,7 +25,7 @@ from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.authority.serving import InstallationAuthority
 from rserpool.daemon.enrolment import ENROL, RENEW, Enrolled, EnrolmentRequest, answer, refusal
 from rserpool.identity import LeafIdentity
-from rserpool.transport.http import HttpServer, Request, Response
+from rserpool.transport.http import HttpServer, Request, Response, Routes
 from rserpool.transport.tls import Credentials, TlsEngine
 
 T = TypeVar("T")
@@ -185,19 +185,22 @@ class EnrolmentServer:
         return [request.path for request in self.seen]
 
     @asynccontextmanager
-    async def running(self, address: IPv4Address = LOOPBACK, port: int = 0) -> AsyncIterator[EnrolmentServer]:
+    async def running(self, address: IPv4Address = LOOPBACK, port: int = 0) -> AsyncIterator[Self]:
         from rserpool.transport.tls import make_context
 
         served = self.installation.issue([], [address], NOW, life=DAY)
         own = Credentials.from_pem(served.chain, self.ca.bundle, served.key)
         context = make_context(own, require_certificate=False)
-        server = HttpServer({("POST", ENROL): self._enrol, ("POST", RENEW): self._renew})
+        server = HttpServer(self.routes())
         self.url = f"https://{address}:{await server.listen(address, port, lambda: context)}"
         try:
             yield self
         finally:
             await server.close()
             await asyncio.sleep(0)
+
+    def routes(self) -> Routes:
+        return {("POST", ENROL): self._enrol, ("POST", RENEW): self._renew}
 
     async def _enrol(self, request: Request) -> Response:
         known = self.tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))

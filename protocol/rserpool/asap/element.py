@@ -140,15 +140,25 @@ class Element(EndpointMachine):
         self._enter(now)
         if policy != self._policy:
             self._policy = policy
-            waiting = self.desk.timers.is_set("T2")
-            if (self._registered or waiting) and self._wants and self._home is not None:
-                self._register()
+            self._register_anew()
         return self._leave()
 
     def set_registrars(self, registrars: Iterable[Endpoint], now: float) -> list[Effect]:
         """Say anew where registrars may be."""
         self._enter(now)
         self._hunter.set_registrars(registrars)
+        return self._leave()
+
+    def reconfigure(self, now: float, *, timers: EndpointTimers) -> list[Effect]:
+        """Go on with other timers; registers again if the registration's life is another one."""
+        self._enter(now)
+        before, self._timers = self._timers, timers
+        self._hunter.reconfigured(timers)
+        if self._home is not None and before.silent_home != timers.silent_home:
+            self.desk.timers.cancel("silent")
+            self._await_home()
+        if before.life != timers.life or before.t4 != timers.t4:
+            self._register_anew()
         return self._leave()
 
     def changed(self, now: float) -> list[Effect]:
@@ -238,6 +248,12 @@ class Element(EndpointMachine):
         self._pending = True
         self.desk.after("T2", self._timers.t2, self._unanswered, expiry=True)
         self.desk.send(self._home, asap.Registration(pool_handle=self._config.pool_handle, element=element))
+
+    def _register_anew(self) -> None:
+        """What is registered has changed."""
+        waiting = self.desk.timers.is_set("T2")
+        if (self._registered or waiting) and self._wants and self._home is not None:
+            self._register()
 
     def _unanswered(self) -> None:
         """T2: the home does not answer; look for another (RFC 5352 3.1, 7.3)."""

@@ -40,6 +40,10 @@ class Hunter:
         self.on_found: Callable[[Association], None] = lambda _: None
         self.on_failed: Callable[[str], None] = lambda _: None
 
+    def reconfigured(self, timers: EndpointTimers) -> None:
+        """Go on with other timers; a round that has begun ends as it would have."""
+        self._timers = timers
+
     @property
     def registrars(self) -> tuple[Endpoint, ...]:
         """Where registrars may be."""

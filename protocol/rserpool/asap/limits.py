@@ -30,6 +30,12 @@ class TokenBucket:
         self._tokens = rate.burst
         self._at = now
 
+    def change(self, rate: Rate, now: float) -> None:
+        """Go on with another rate; what has been saved up stays, as far as the new burst allows."""
+        self._fill(now)
+        self._rate = rate
+        self._tokens = min(rate.burst, self._tokens)
+
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
         self._fill(now)
@@ -58,6 +64,12 @@ class Buckets:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+    def change(self, rate: Rate, now: float) -> None:
+        """Go on with another rate, all of them."""
+        self._rate = rate
+        for bucket in self._buckets.values():
+            bucket.change(rate, now)
 
     def take(self, key: Hashable, now: float) -> bool:
         """Take a token from one's own bucket."""

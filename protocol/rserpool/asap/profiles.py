@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rserpool.asap.limits import Rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrarTimers:
@@ -48,6 +50,11 @@ class RegistrarTimers:
     retry_after_reject: float
     reclaim: float = 0.3
     max_life: float = 86400.0
+
+    @property
+    def keep_alive_rate(self) -> Rate:
+        """How often one element may be asked (threat 2.14)."""
+        return Rate(1 / self.keep_alive_min_interval, self.keep_alive_burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,6 +23,8 @@ from OpenSSL import SSL
 from rserpool.asap.authorisation import Role
 from rserpool.authority import make_request
 from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest, is_token
+from rserpool.daemon.process import first_of
+from rserpool.daemon.vault import Vault
 from rserpool.identity import IdentityError, LeafIdentity
 from rserpool.identity.certificates import Leaf, leaf_of
 from rserpool.transport.security import Security
@@ -54,6 +57,12 @@ class Source(Protocol):
     async def changed(self, current: Credentials, renew_after: float) -> None:
         """Return when it is time to get new ones."""
 
+    def restore(self) -> Credentials | None:
+        """Those this process had before its container was started again, if they are still good."""
+
+    def keep(self, credentials: Credentials) -> None:
+        """Keep those in use for such a restart."""
+
 
 class EnrolmentSource:
     """Credentials from an enrolment server: by token once, by the current leaf from then on.
@@ -63,15 +72,22 @@ class EnrolmentSource:
         token_file: holds the token; read each time, since it is rotated.
         identity: who we are.
         dns_names: host names of a registrar.
+        vault: where they survive a restart of the container; ``None``: nowhere.
     """
 
     def __init__(
-        self, client: EnrolmentClient, token_file: Path, identity: LeafIdentity, dns_names: tuple[str, ...]
+        self,
+        client: EnrolmentClient,
+        token_file: Path,
+        identity: LeafIdentity,
+        dns_names: tuple[str, ...],
+        vault: Vault | None = None,
     ) -> None:
         self._client = client
         self._token_file = token_file
         self._identity = identity
         self._dns_names = dns_names
+        self._vault = vault
 
     async def obtain(self, current: Credentials | None) -> Credentials:
         """Make a key, and have it certified."""
@@ -110,6 +126,15 @@ class EnrolmentSource:
         """Wait until the leaf is due."""
         del current
         await asyncio.sleep(renew_after)
+
+    def restore(self) -> Credentials | None:
+        """What is in the vault."""
+        return self._vault.restore(self._identity) if self._vault is not None else None
+
+    def keep(self, credentials: Credentials) -> None:
+        """Put them into the vault."""
+        if self._vault is not None:
+            self._vault.keep(credentials)
 
 
 class FilesSource:
@@ -165,6 +190,13 @@ class FilesSource:
             except OSError:  # being replaced; the next look sees it whole
                 continue
 
+    def restore(self) -> Credentials | None:
+        """The files are there anyway."""
+        return None
+
+    def keep(self, credentials: Credentials) -> None:
+        """The files are somebody else's."""
+
 
 class Keeper:
     """Keeps credentials fresh, and what is built on them.
@@ -175,7 +207,10 @@ class Keeper:
 
     Attributes:
         leaf: the leaf in use, ``None`` before there is one.
+        restored: it was taken up again after a restart of the container, not obtained by this process.
+        problem: why the last attempt to obtain one failed; empty after one that did not.
         on_renewed: called after each renewal.
+        on_other_bundle: called when a renewal has brought another trust bundle than the one in use.
         renewals, failures: counted since the start.
     """
 
@@ -184,13 +219,26 @@ class Keeper:
         self._make = make
         self._security: Security | None = None
         self._current: Credentials | None = None
+        self._asked: list[Callable[[], None]] = []
+        self._due = asyncio.Event()
         self.leaf: Leaf | None = None
+        self.restored = False
+        self.problem = ""
         self.on_renewed: Callable[[], None] = lambda: None
+        self.on_other_bundle: Callable[[], None] = lambda: None
         self.renewals = 0
         self.failures = 0
 
+    @property
+    def current(self) -> Credentials:
+        """The credentials in use; there must be some."""
+        assert self._current is not None
+        return self._current
+
     async def first(self) -> Security:
-        """Obtain the first credentials, trying until there are some that can be used."""
+        """Take up what is left of before, or obtain the first credentials, trying until some can be used."""
+        if self._restore() and self._security is not None:
+            return self._security
         while True:
             credentials = await self._obtain()
             try:
@@ -199,7 +247,42 @@ class Keeper:
                 await self._unusable(e)
                 continue
             self._use(credentials)
+            self._source.keep(credentials)
             return self._security
+
+    def _restore(self) -> bool:
+        credentials = self._source.restore()
+        if credentials is None:
+            return False
+        try:
+            self._security = self._make(credentials)
+        except SSL.Error as e:
+            _log.warning("the identity that was kept cannot be used, another one is asked for: %s", e)
+            return False
+        leaf = self._use(credentials)
+        self.restored = True
+        _log.info("the identity of before is taken up again; it is valid until %s", leaf.not_after.isoformat())
+        return True
+
+    def trust(self, bundle: bytes) -> None:
+        """Trust these authorities from now on, with the same leaf and key; the former ones stay if that cannot be.
+
+        Raises:
+            ValueError: that is no trust bundle.
+        """
+        assert self._security is not None
+        credentials = replace(self.current, bundle=Credentials.trusting(bundle).bundle)
+        try:
+            self._security.reload(credentials)
+        except SSL.Error as e:
+            raise ValueError(f"the trust bundle cannot be used: {e}") from None
+        self._current = credentials
+        self._source.keep(credentials)
+
+    def renew_now(self, done: Callable[[], None]) -> None:
+        """Obtain a new leaf without waiting until it is due; ``done`` is called when it is in use."""
+        self._asked.append(done)
+        self._due.set()
 
     async def _obtain(self) -> Credentials:
         pause = FIRST_PAUSE
@@ -208,10 +291,12 @@ class Keeper:
                 credentials = await self._source.obtain(self._current)
             except CredentialsError as e:
                 self.failures += 1
+                self.problem = str(e)
                 _log.warning("no credentials: %s; trying again in %.1f s", e, pause)
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
+            self.problem = ""
             return credentials
 
     def _use(self, credentials: Credentials) -> Leaf:
@@ -228,18 +313,26 @@ class Keeper:
         """Renew for ever."""
         assert self._security is not None
         while True:
-            assert self._current is not None
             assert self.leaf is not None
-            await self._source.changed(self._current, self._renew_after(self.leaf))
+            await first_of(self._source.changed(self.current, self._renew_after(self.leaf)), self._due)
+            asked, self._asked = self._asked, []
+            self._due.clear()
             credentials = await self._obtain()
             try:
                 self._security.reload(credentials)
             except SSL.Error as e:
+                self._asked += asked
                 await self._unusable(e)
                 continue
-            leaf = self._use(credentials)
+            trusted, leaf = self.current.bundle, self._use(credentials)
+            self._source.keep(credentials)
+            self.restored = False
             self.renewals += 1
             _log.info("the leaf was renewed; it is valid until %s", leaf.not_after.isoformat())
+            if set(trusted) != set(credentials.bundle):
+                self.on_other_bundle()
+            for done in asked:
+                done()
             self.on_renewed()
 
     def gauges(self) -> dict[str, tuple[str, float]]:
@@ -254,4 +347,8 @@ class Keeper:
     def _renew_after(self, leaf: Leaf) -> float:
         """Seconds until two thirds of what is left of a fresh leaf's life are over, a little earlier at random."""
         left = (leaf.not_after - datetime.now(UTC)).total_seconds()
-        return max(1.0, left * (RENEW_AT - random.uniform(0, JITTER)))  # noqa: S311 - only spreads load
+        part = RENEW_AT - random.uniform(0, JITTER)  # noqa: S311 - only spreads load
+        if self.restored:  # part of its life is over already
+            left -= (1 - part) * (leaf.not_after - leaf.not_before).total_seconds()
+            return max(1.0, left)
+        return max(1.0, left * part)

@@ -97,6 +97,22 @@ def refusal(status: int, reason: str, message: str) -> Response:
     return Response(status=status, body=body, content_type="application/json")
 
 
+def https_place(url: str) -> tuple[str, int]:
+    """Host and port of an HTTPS server.
+
+    Raises:
+        ValueError: that is no URL of one.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 443
+    except ValueError:
+        parts, host, port = None, None, 0
+    if parts is None or parts.scheme != "https" or not host:
+        raise ValueError(f"{url!r} is no place to enrol or to ask; write https://HOST:PORT")
+    return host, port
+
+
 class EnrolmentClient:
     """Asks one enrolment server.
 
@@ -110,14 +126,7 @@ class EnrolmentClient:
     """
 
     def __init__(self, url: str, authority: bytes, local: Address | None) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port or 443
-        except ValueError:
-            parts, host, port = None, None, 0
-        if parts is None or parts.scheme != "https" or not host:
-            raise ValueError(f"{url!r} is no place to enrol; write https://HOST:PORT")
-        self._host, self._port = host, port
+        self._host, self._port = https_place(url)
         self._local = local
         self._pinned = Credentials.trusting(authority)
 

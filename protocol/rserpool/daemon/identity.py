@@ -3,27 +3,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rserpool.asap.authorisation import Authoriser, Role
+from rserpool.daemon.channel import ControlClient
 from rserpool.daemon.credentials import EnrolmentSource, FilesSource, Keeper, Source
 from rserpool.daemon.enrolment import EnrolmentClient
-from rserpool.daemon.sections import PoolSection, SecuritySection
+from rserpool.daemon.sections import OperatorSection, PoolSection, SecuritySection
 from rserpool.daemon.settings import SettingsError
+from rserpool.daemon.vault import Vault
 from rserpool.identity import IdentityError, InsecureScope, LeafIdentity, SecureScope
 from rserpool.transport.security import Security
 from rserpool.transport.tls import Credentials
 from rserpool.wire import Address
 
+CERTIFIED: Final = (Role.REGISTRAR, Role.ELEMENT, Role.USER)
 
-def keeper_of(pool: PoolSection, section: SecuritySection, role: Role, address: Address | None) -> Keeper | None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who says by the control channel what the pool shall be, and where it is kept.
+
+    Attributes:
+        client: asks it.
+        vault: what survives a restart of the container; ``None``: nothing.
+    """
+
+    client: ControlClient
+    vault: Vault | None
+
+
+def operator_of(operator: OperatorSection, section: SecuritySection, address: Address | None) -> Operator | None:
+    """The operator of this process; ``None`` if it has none.
+
+    Raises:
+        SettingsError: the sections do not say enough.
+    """
+    if not operator.url:
+        return None
+    try:
+        client = ControlClient(operator.url, _authority(section), address)
+    except ValueError as e:
+        raise SettingsError([f"[operator] {e}"]) from None
+    return Operator(client=client, vault=_vault(section))
+
+
+def keeper_of(
+    pool: PoolSection, section: SecuritySection, role: Role, address: Address | None, *, operated: bool = False
+) -> Keeper | None:
     """Who keeps this process's credentials fresh; ``None`` in a scope without security.
+
+    Args:
+        pool: whose.
+        section: where they come from.
+        role: of this process.
+        address: to enrol from.
+        operated: there is an operator, who is shown a leaf even where the scope has no security.
 
     Raises:
         SettingsError: the section does not say enough.
     """
-    if not section.secure:
+    if not section.secure and not operated:
         return None
 
     def make(credentials: Credentials) -> Security:
@@ -54,6 +97,12 @@ def leaf_identity(pool: PoolSection, section: SecuritySection, role: Role) -> Le
         raise SettingsError([f"[pool] and [security] pod_uid name no identity: {e}"]) from None
 
 
+def names_of(pool: PoolSection, pod_uids: Iterable[str]) -> frozenset[str]:
+    """All identities that certificates of these pods may have, as principals have them."""
+    start = f"spiffe://{pool.trust_domain}/ns/{pool.namespace}/pool/{pool.name}"
+    return frozenset(f"{start}/{role.value}/{uid}" for uid in pod_uids for role in CERTIFIED)
+
+
 def scope_of(pool: PoolSection, section: SecuritySection, *, anonymous: bool, registrar_threat: str) -> Authoriser:
     """The rules of the scope."""
     if not section.secure:
@@ -76,26 +125,41 @@ def _enrolment(pool: PoolSection, section: SecuritySection, role: Role, address:
     needed = {
         "url": section.url or None,
         "token_file": section.token_file,
-        "authority_file": section.authority_file,
+        "authority_file": section.authority_file or section.authority,
         "pod_uid": section.pod_uid or None,
     }
     _require(needed, "enrolment")
     assert section.token_file is not None
-    assert section.authority_file is not None
     try:
-        authority = section.authority_file.read_bytes()
-        Credentials.trusting(authority)
-    except OSError as e:
-        raise SettingsError([f"[security] authority_file {section.authority_file}: {e.strerror}"]) from None
-    except ValueError:
-        raise SettingsError(
-            [f"[security] authority_file {section.authority_file}: holds no certificate; write a PEM file's path"]
-        ) from None
-    try:
-        client = EnrolmentClient(section.url, authority, address)
+        client = EnrolmentClient(section.url, _authority(section), address)
     except ValueError as e:
         raise SettingsError([f"[security] {e}"]) from None
-    return EnrolmentSource(client, section.token_file, leaf_identity(pool, section, role), section.dns_names)
+    return EnrolmentSource(
+        client, section.token_file, leaf_identity(pool, section, role), section.dns_names, _vault(section)
+    )
+
+
+def _authority(section: SecuritySection) -> bytes:
+    """The certificate of who signs the operator's and the enrolment server's, PEM."""
+    file = section.authority_file
+    if bool(file) is bool(section.authority):
+        raise SettingsError(
+            ["[security] authority and authority_file: write one of them, the certificate itself or its file's path"]
+        )
+    try:
+        authority = section.authority.encode() if file is None else file.read_bytes()
+        Credentials.trusting(authority)
+    except OSError as e:
+        raise SettingsError([f"[security] authority_file {file}: {e.strerror}"]) from None
+    except ValueError:
+        told = "authority: is" if file is None else f"authority_file {file}: holds"
+        instead = "a certificate in PEM" if file is None else "a PEM file's path"
+        raise SettingsError([f"[security] {told} no certificate; write {instead}"]) from None
+    return authority
+
+
+def _vault(section: SecuritySection) -> Vault | None:
+    return Vault(section.directory) if section.directory is not None else None
 
 
 def _require(values: Mapping[str, str | Path | None], source: str) -> None:

@@ -11,14 +11,19 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rserpool import __version__
 from rserpool.daemon.settings import SettingsError, example, load
 
+MOST_LOOKUPS: Final = 16
+"""Threads that may wait for a resolver; it may be silent for minutes."""
 T = TypeVar("T")
+Background = Sequence[asyncio.Task[None]]
 _log: Final = logging.getLogger(__name__)
 
 
@@ -55,15 +60,43 @@ def run_daemon(
         return 2
     _allow_many_files()
     with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
+        runner.get_loop().set_default_executor(_Impatient())
         return runner.run(_until_told(main, configuration))
+
+
+class _Impatient(ThreadPoolExecutor):
+    """Threads that look names up. Nobody waits for one when the process ends: a resolver may be silent for long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room = threading.BoundedSemaphore(MOST_LOOKUPS)
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a function in a thread of its own."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(fn(*args, **kwargs))
+            except BaseException as e:  # noqa: BLE001 - it is for whoever waits for the result
+                future.set_exception(e)
+            finally:
+                self._room.release()
+
+        if self._room.acquire(blocking=False):
+            threading.Thread(target=work, daemon=True).start()
+        else:
+            future.set_exception(OSError("too many names are being looked up already"))
+        return future
 
 
 def _loop_factory(*, wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if wanted:
         with contextlib.suppress(ImportError):
-            import uvloop  # noqa: PLC0415 - a sidecar never loads it
+            from rserpool.daemon.faster import Loop  # noqa: PLC0415 - a sidecar never loads it
 
-            return uvloop.new_event_loop
+            return Loop
     return None
 
 
@@ -82,23 +115,40 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def first_of(wanted: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
-    """Wait for something, or to be told to stop: then ``None``."""
+async def first_of(wanted: Coroutine[Any, Any, T], stop: asyncio.Event, beside: Background = ()) -> T | None:
+    """Wait for something, or to be told to stop: then ``None``.
+
+    Args:
+        wanted: what to wait for.
+        stop: set by whoever tells to stop.
+        beside: tasks that run meanwhile; the error of one that fails is raised.
+    """
     task, stopping = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    return None
+    try:
+        waiting = {task, stopping, *beside}
+        while not task.done() and not stopping.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for other in done - {task, stopping}:
+                other.result()
+        return task.result() if task.done() else None
+    finally:
+        stopping.cancel()
+        task.cancel()
 
 
-async def until(stop: asyncio.Event, background: Sequence[Coroutine[Any, Any, None]]) -> int:
+async def ended(tasks: Background) -> None:
+    """End tasks, and wait until they are over."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(stop: asyncio.Event, background: Sequence[Coroutine[Any, Any, None] | asyncio.Task[None]]) -> int:
     """Run coroutines in the background until told to stop; returns the exit status.
 
     One that fails ends the process: a daemon that does only half of its work must not look healthy.
     """
-    tasks = {asyncio.ensure_future(c) for c in background}
+    tasks: set[asyncio.Task[None]] = {asyncio.ensure_future(c) for c in background}
     stopping = asyncio.ensure_future(stop.wait())
     status = 0
     try:
@@ -112,6 +162,5 @@ async def until(stop: asyncio.Event, background: Sequence[Coroutine[Any, Any, No
                     status = 1
         return status
     finally:
-        for task in {stopping, *tasks}:
-            task.cancel()
-        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+        stopping.cancel()
+        await ended([*tasks])

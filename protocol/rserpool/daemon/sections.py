@@ -46,6 +46,12 @@ class SecuritySection:
     authority_file: Path | None = setting(
         parse.optional(parse.path), "enrolment: file with the certificate of who signs the enrolment server.", ""
     )
+    authority: str = setting(parse.text, "enrolment: that certificate itself, PEM, instead of its file.", "")
+    directory: Path | None = setting(
+        parse.optional(parse.path),
+        "enrolment: memory-backed folder in which the identity survives a restart of the container; empty: none.",
+        "",
+    )
     chain_file: Path | None = setting(parse.optional(parse.path), "files: certificate chain, leaf first, PEM.", "")
     key_file: Path | None = setting(parse.optional(parse.path), "files: private key, PEM.", "")
     bundle_file: Path | None = setting(parse.optional(parse.path), "files: trusted authorities, PEM.", "")
@@ -54,6 +60,15 @@ class SecuritySection:
     def secure(self) -> bool:
         """Whether there is TLS."""
         return self.mode == "Secure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorSection:
+    """The control channel, by which an operator says what the pool shall be."""
+
+    url: str = setting(
+        parse.text, "The operator's leader, https://HOST:PORT; empty: none, everything is said here.", ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

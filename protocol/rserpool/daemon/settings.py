@@ -19,6 +19,8 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 Parser = Callable[[object], Any]
 PREFIX: Final = "RSERPOOL_"
+OPERATOR: Final = "operator"
+"""The section whose ``url`` names an operator that says later what is missing at the start."""
 _LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_[0-9]+_(TCP|UDP|SCTP).*)?$")
 
 
@@ -43,7 +45,13 @@ class KeyFaultError(ValueError):
         self.key = key
 
 
-def setting(parse: Parser, doc: str, default: object = dataclasses.MISSING, example: str = "") -> Any:
+def setting(
+    parse: Parser,
+    doc: str,
+    default: object = dataclasses.MISSING,
+    example: str = "",
+    later: object = dataclasses.MISSING,
+) -> Any:
     """Declare one key of a section.
 
     Args:
@@ -51,10 +59,12 @@ def setting(parse: Parser, doc: str, default: object = dataclasses.MISSING, exam
         doc: one sentence for the example file and the documentation.
         default: as it would stand in the file; without one the key is required.
         example: shown for a key without a default.
+        later: the value of a required key for as long as the operator has not said another; without an operator it
+            is required at the start.
     """
-    metadata = {"parse": parse, "doc": doc, "default": default, "example": example}
+    metadata = {"parse": parse, "doc": doc, "default": default, "example": example, "later": later}
     if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=metadata)
+        return dataclasses.field(default=later, metadata=metadata)
     return dataclasses.field(default=parse(default), metadata=metadata)
 
 
@@ -105,6 +115,7 @@ class _Reader:
         self._source = source
         self._lines = text.splitlines()
         self._environ = environ
+        self._later: list[str] = []
         self.faults: list[str] = []
 
     def root(self, root: type[T], tables: dict[str, Any]) -> T | None:
@@ -120,6 +131,8 @@ class _Reader:
                 values[name] = self._section(name, cls, table)
             else:
                 self._fault(name, None, f"write a table: [{name}]")
+        if not getattr(values.get(OPERATOR), "url", ""):  # nobody will say later what is missing now
+            self.faults += self._later
         return None if self.faults else root(**values)
 
     def _unknown_variables(self, sections: Mapping[str, type[Any]]) -> None:
@@ -144,8 +157,11 @@ class _Reader:
                 self._parse(values, field, self._environ[variable], variable)
             elif key in table:
                 self._parse(values, field, table[key], self._place(name, key))
+            elif field.metadata["later"] is not dataclasses.MISSING:
+                values[key] = field.default
+                self._later.append(f"{self._place(name, None)}: [{name}] {_required(field)}")
             elif field.default is dataclasses.MISSING:
-                self._fault(name, None, f"{key} is required: write {key} = {field.metadata['example']}")
+                self._fault(name, None, _required(field))
         return None if self.faults else self._checked(name, cls(**values))
 
     def _checked(self, name: str, value: Any) -> Any:
@@ -183,6 +199,65 @@ class _Reader:
                 if wanted.match(self._lines[i]):
                     return f"{self._source}:{i + 1}"
         return f"{self._source}:{begin + 1}"
+
+
+def overlay(
+    base: T, tables: Mapping[str, Mapping[str, object]], own: Mapping[str, frozenset[str]]
+) -> tuple[T, tuple[str, ...]]:
+    """Lay the operator's tables over a process's own configuration.
+
+    Args:
+        base: the process's own, which stays for what the tables do not name.
+        tables: sections and keys.
+        own: by section, the keys that are the process's own affair; no keys: the whole section. The tables may repeat
+            them and not change them.
+
+    Returns:
+        The configuration, and what the tables say that this version does not know: it has no effect.
+
+    Raises:
+        SettingsError: an impossible value, a key of its own that differs, or something is still missing.
+    """
+    sections = {f.name: f.metadata["section"] for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    unknown = [f"[{name}]" for name in tables if name not in sections]
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    for name, cls in sections.items():
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        before, changes = getattr(base, name), {}
+        for key, raw in tables.get(name, {}).items():
+            if key not in fields:
+                unknown.append(f"[{name}] {key}")
+                continue
+            try:
+                value = fields[key].metadata["parse"](raw)
+            except (ValueError, TypeError) as e:
+                faults.append(f"[{name}] {key} = {_shown(raw)}: {e}")
+                continue
+            if name in own and (not own[name] or key in own[name]):
+                if value != getattr(before, key):
+                    faults.append(f"[{name}] {key}: is the pod's own and cannot be changed by settings; leave it out")
+                continue
+            changes[key] = value
+        values[name] = after = dataclasses.replace(before, **changes)
+        faults += [f"[{name}] {_required(f)}" for f in fields.values() if getattr(after, f.name) == f.metadata["later"]]
+        faults += _contradictions(name, after)
+    if faults:
+        raise SettingsError(faults)
+    return dataclasses.replace(base, **values), tuple(unknown)  # type: ignore[type-var]
+
+
+def _contradictions(name: str, section: Any) -> Iterator[str]:
+    check = getattr(section, "check", None)
+    if check is not None:
+        try:
+            check()
+        except KeyFaultError as e:
+            yield f"[{name}] {e.key}: {e}"
+
+
+def _required(field: dataclasses.Field[Any]) -> str:
+    return f"{field.name} is required: write {field.name} = {field.metadata['example']}"
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:

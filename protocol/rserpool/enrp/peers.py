@@ -16,6 +16,7 @@ from typing import Final
 from rserpool.asap.authorisation import Action, Denial, Role
 from rserpool.asap.effects import Association, AssociationId, Endpoint, RequestId, endpoint_of
 from rserpool.asap.events import PeerChanged, PeerState
+from rserpool.asap.profiles import RegistrarTimers
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.wire import CauseCode, ErrorCause, Message, Ppid, ServerInformation, enrp
 
@@ -58,7 +59,6 @@ class Peers:
 
     def __init__(self, desk: RegistrarDesk) -> None:
         self._desk = desk
-        self._timers = desk.config.timers
         self._peers: dict[int, Peer] = {}
         self._bound: dict[AssociationId, int] = {}
         self._wanted: tuple[Endpoint, ...] = ()
@@ -71,6 +71,10 @@ class Peers:
         self.on_dead: Callable[[Peer, str], None] = lambda _peer, _reason: None
         self.on_alive: Callable[[Peer], None] = lambda _: None
         self.on_removed: Callable[[Peer], None] = lambda _: None
+
+    @property
+    def _timers(self) -> RegistrarTimers:
+        return self._desk.config.timers
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))

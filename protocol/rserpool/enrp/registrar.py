@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from rserpool.asap.answers import bounded
 from rserpool.asap.authorisation import Authoriser
 from rserpool.asap.effects import Association, Effect, Endpoint, transport_of
-from rserpool.asap.events import Malformed
+from rserpool.asap.events import Change, Malformed
 from rserpool.asap.machine import MachineBase
-from rserpool.asap.server.desk import RegistrarConfig, RegistrarDesk
+from rserpool.asap.profiles import RegistrarTimers
+from rserpool.asap.server.desk import Limits, RegistrarConfig, RegistrarDesk
 from rserpool.asap.server.front import AsapFront
 from rserpool.enrp.ownership import Ignore, Ownership
 from rserpool.enrp.peers import Peer, Peers
@@ -33,6 +35,8 @@ from rserpool.wire import (
     decode_and_report,
     enrp,
 )
+
+POD_ENDED: Final = "its pod is gone or was revoked"
 
 
 class Registrar(MachineBase):
@@ -73,6 +77,11 @@ class Registrar(MachineBase):
         return self._startup.serving
 
     @property
+    def phase(self) -> str:
+        """How far its start has come, in a word."""
+        return self._startup.phase.value
+
+    @property
     def server_id(self) -> int:
         """Its own server ID."""
         return self._desk.server_id
@@ -89,6 +98,54 @@ class Registrar(MachineBase):
         """Say anew where the registrars of the scope should be, as DNS or the configuration has it now."""
         self._enter(now)
         self._peers.look_for(endpoints, all_known=complete)
+        return self._leave()
+
+    def reconfigure(
+        self,
+        now: float,
+        *,
+        timers: RegistrarTimers | None = None,
+        limits: Limits | None = None,
+        authoriser: Authoriser | None = None,
+    ) -> list[Effect]:
+        """Go on with other timers, limits or rules; ``None`` leaves them as they are.
+
+        Timers that judge somebody's silence end as they were set; the next ones are the new ones.
+        """
+        self._enter(now)
+        desk = self._desk
+        desk.authoriser = authoriser or desk.authoriser
+        before = desk.config
+        desk.config = replace(before, timers=timers or before.timers, limits=limits or before.limits)
+        if desk.config != before:
+            self._front.reconfigured()
+        if desk.config.timers != before.timers and desk.timers.is_set("heartbeat"):
+            self._heartbeat()  # peers with the new timers do not wait for us as long as we would have let them
+        return self._leave()
+
+    def remove_pods(
+        self, identifiers: Collection[int], names: Collection[str], now: float, reason: str = POD_ENDED
+    ) -> list[Effect]:
+        """Remove the own elements of pods that are gone or revoked, and end the associations to these.
+
+        Elements of another home are left to that one, which is told the same.
+
+        Args:
+            identifiers: the PE identifiers that follow from the pods' UIDs.
+            names: the pods' identities, as principals have them.
+            now: the time.
+            reason: why, for the log.
+        """
+        self._enter(now)
+        for key in self._desk.space.owned_by(self._desk.server_id):
+            if key[1] in identifiers:
+                holder = self._front.liveness.identity_of(key)
+                if holder is None or holder in names or not self._desk.config.secure:  # 32 bits may be another's too
+                    self._front.membership.drop(key, Change.REMOVED, reason, announce=True)
+        for association in list(self._desk.associations.values()):
+            if association.principal.name in names:
+                self._desk.close(association.id, reason, abort=True)
+                self._lost(association, reason)
         return self._leave()
 
     def counts(self) -> dict[str, int]:

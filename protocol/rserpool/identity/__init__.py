@@ -5,8 +5,16 @@
 questions.
 """
 
-from rserpool.identity.decisions import InsecureScope, SecureScope, principal_of
+from rserpool.identity.decisions import InsecureScope, Revoking, SecureScope, principal_of
 from rserpool.identity.numbers import pe_identifiers
 from rserpool.identity.uri import IdentityError, LeafIdentity
 
-__all__ = ["IdentityError", "InsecureScope", "LeafIdentity", "SecureScope", "pe_identifiers", "principal_of"]
+__all__ = [
+    "IdentityError",
+    "InsecureScope",
+    "LeafIdentity",
+    "Revoking",
+    "SecureScope",
+    "pe_identifiers",
+    "principal_of",
+]

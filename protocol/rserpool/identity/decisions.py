@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rserpool.asap.authorisation import Action, Denial, Principal, Role
+from rserpool.asap.authorisation import Action, Authoriser, Denial, Principal, Role
 from rserpool.identity.numbers import pe_identifiers
 from rserpool.identity.uri import LeafIdentity
 
@@ -71,6 +71,28 @@ class SecureScope:
             number = "none" if pe_identifier is None else f"{pe_identifier:#010x}"
             return Denial("2.3", f"PE identifier {number} is not its own")
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoking:
+    """The rules of another scope, for all but those whose pods are gone or revoked.
+
+    Attributes:
+        authoriser: decides on everybody else.
+        names: the identities that may do nothing any more, as principals have them.
+    """
+
+    authoriser: Authoriser
+    names: frozenset[str]
+
+    def may(
+        self, principal: Principal, action: Action, pool_handle: bytes | None = None, pe_identifier: int | None = None
+    ) -> Denial | None:
+        """Decide; a certificate outlives its pod by hours (threats 2.2 and 2.5)."""
+        if principal.name in self.names:
+            threat = "2.5" if action is Action.PEER else "2.2"
+            return Denial(threat, f"its pod is gone or was revoked, and it may not {action.value}")
+        return self.authoriser.may(principal, action, pool_handle, pe_identifier)
 
 
 @dataclass(frozen=True, slots=True)

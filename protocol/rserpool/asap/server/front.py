@@ -41,6 +41,11 @@ class AsapFront:
         self._registrations = Registrations(desk, self.membership, self.liveness)
         self._reports = Reports(desk, self.membership, self.liveness)
 
+    def reconfigured(self) -> None:
+        """The desk has another configuration."""
+        for part in (self.liveness, self.resolutions, self._registrations, self._reports):
+            part.reconfigured()
+
     def received(self, association: Association, octets: bytes) -> None:
         """Handle one message; parsed whole before anything changes."""
         try:

@@ -18,7 +18,8 @@ from typing import Final
 from rserpool.asap.authorisation import Action
 from rserpool.asap.effects import Association, AssociationId, RequestId, endpoint_of
 from rserpool.asap.events import Change
-from rserpool.asap.limits import Rate, TokenBucket
+from rserpool.asap.limits import TokenBucket
+from rserpool.asap.profiles import RegistrarTimers
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.membership import EXPIRED, Membership, Transition
 from rserpool.handlespace import ElementKey
@@ -54,13 +55,23 @@ class Liveness:
     def __init__(self, desk: RegistrarDesk, membership: Membership) -> None:
         self._desk = desk
         self._membership = membership
-        self._timers = desk.config.timers
         self._watched: dict[ElementKey, _Watch] = {}
         self._on: dict[AssociationId, set[ElementKey]] = {}
         self._identities: Counter[str] = Counter()
         self._lost_at: deque[float] = deque(maxlen=MANY_LOST + 1)
         membership.observers.append(self._observe)
         membership.on_expiry = self._expired
+
+    @property
+    def _timers(self) -> RegistrarTimers:
+        return self._desk.config.timers
+
+    def reconfigured(self) -> None:
+        """The desk has another configuration: who waits to be asked again waits as long as is usual now."""
+        for watch in self._watched.values():
+            watch.bucket.change(self._timers.keep_alive_rate, self._desk.now)
+            if watch.attached is not None and not watch.outstanding and not watch.claim:
+                self._ask_later(watch.key)
 
     def attach(self, key: ElementKey, association: Association) -> None:
         """An element has registered over this association."""
@@ -156,8 +167,7 @@ class Liveness:
     def _watch(self, key: ElementKey) -> _Watch:
         watch = self._watched.get(key)
         if watch is None:
-            rate = Rate(1 / self._timers.keep_alive_min_interval, self._timers.keep_alive_burst)
-            watch = self._watched[key] = _Watch(key, TokenBucket(rate, self._desk.now))
+            watch = self._watched[key] = _Watch(key, TokenBucket(self._timers.keep_alive_rate, self._desk.now))
         return watch
 
     def _identify(self, watch: _Watch, identity: str) -> None:
@@ -233,8 +243,11 @@ class Liveness:
     def _answered(self, watch: _Watch) -> None:
         watch.outstanding = False
         watch.tries = 0
+        self._ask_later(watch.key)
+
+    def _ask_later(self, key: ElementKey) -> None:
         interval = self._timers.keep_alive * self._desk.rng.uniform(0.5, 1.5)
-        self._desk.after(("alive", watch.key), interval, partial(self._ask, watch.key))
+        self._desk.after(("alive", key), interval, partial(self._ask, key))
 
     def _fail(self, key: ElementKey, reason: str) -> None:
         self._membership.drop(key, Change.REMOVED, reason, announce=True)

@@ -53,6 +53,10 @@ class Registrations:
         self._liveness = liveness
         self._rate = Buckets(desk.config.limits.registrations)
 
+    def reconfigured(self) -> None:
+        """The desk has another configuration."""
+        self._rate.change(self._desk.config.limits.registrations, self._desk.now)
+
     def register(self, association: Association, message: asap.Registration) -> None:
         """Answer an ASAP_REGISTRATION, and spread it if it is granted."""
         handle, wanted = message.pool_handle, message.element

@@ -14,7 +14,7 @@ from functools import partial
 from rserpool.asap.authorisation import Action, Denial, Role
 from rserpool.asap.effects import Association, AssociationId, RequestId, endpoint_of
 from rserpool.asap.events import Change
-from rserpool.asap.limits import Buckets, Rate
+from rserpool.asap.limits import Buckets
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.liveness import Liveness
 from rserpool.asap.server.membership import Membership, Transition
@@ -47,12 +47,16 @@ class Reports:
         self._membership = membership
         self._liveness = liveness
         self._rate = Buckets(desk.config.limits.reports)
-        self._probe_rate = Buckets(
-            Rate(1 / desk.config.timers.keep_alive_min_interval, desk.config.timers.keep_alive_burst)
-        )
+        self._probe_rate = Buckets(desk.config.timers.keep_alive_rate)
         self._tallies: dict[ElementKey, _Tally] = {}
         self._probes: dict[ElementKey, _Probe] = {}
         membership.observers.append(self._observe)
+
+    def reconfigured(self) -> None:
+        """The desk has another configuration."""
+        config, now = self._desk.config, self._desk.now
+        self._rate.change(config.limits.reports, now)
+        self._probe_rate.change(config.timers.keep_alive_rate, now)
 
     def report(self, association: Association, message: asap.EndpointUnreachable) -> None:
         """Take a report; there is no answer."""

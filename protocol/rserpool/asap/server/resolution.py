@@ -51,6 +51,10 @@ class Resolutions:
         self._waiting: list[tuple[AssociationId, asap.HandleResolution]] = []
         self.settling = False
 
+    def reconfigured(self) -> None:
+        """The desk has another configuration."""
+        self._rate.change(self._desk.config.limits.resolutions, self._desk.now)
+
     def resolve(self, association: Association, message: asap.HandleResolution) -> None:
         """Answer one resolution."""
         desk, handle = self._desk, message.pool_handle
