@@ -10,28 +10,40 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from rserpool import __version__
-from rserpool_cli import decode, look, resolve
+from rserpool_cli.cluster.beside import dump_beside
 from rserpool_cli.errors import CommandError
-from rserpool_cli.up import command as up
-from rserpool_cli.up import scale
 
-_COMMANDS = (up, scale, resolve, look, decode)
+PLUGIN: Final = ("kubectl-rserpool", "kubectl_rserpool")
+"""What kubectl calls its plugin `rserpool`."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(program: str = "rserpool") -> argparse.ArgumentParser:
     """The command line with all its commands."""
+    # not before they are needed: see cluster/beside.py
+    from rserpool_cli import decode, look, resolve  # noqa: PLC0415
+    from rserpool_cli.cluster import commands as cluster  # noqa: PLC0415
+    from rserpool_cli.up import command as up  # noqa: PLC0415
+    from rserpool_cli.up import scale  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(
-        prog="rserpool", description="Reliable Server Pooling: run, look at and use server pools."
+        prog=program, description="Reliable Server Pooling: run, look at and use server pools."
     )
     parser.add_argument("--version", action="version", version=f"rserpool {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
+    for command in (up, scale, resolve, look, cluster, decode):
         command.add_to(commands)
     version = commands.add_parser("version", help="which version this is")
     version.set_defaults(run=_version)
     return parser
+
+
+def program_name(argv0: str) -> str:
+    """How the user calls us."""
+    return "kubectl rserpool" if Path(argv0).stem in PLUGIN else "rserpool"
 
 
 def _version(_: argparse.Namespace) -> int:
@@ -39,10 +51,24 @@ def _version(_: argparse.Namespace) -> int:
     return 0
 
 
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser()
+    called = program_name(sys.argv[0])
+    if words == ["dump"] and called == "rserpool":
+        told = dump_beside()
+        if told is not None:
+            return _print(told)
+    parser = build_parser(called)
     program: list[str] = []
     if "--" in words and words[0] == "up":  # what follows is somebody else's command line
         at = words.index("--")
@@ -51,10 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("up: there is no command after --")
     arguments = parser.parse_args(words)
     arguments.program = program
+    arguments.plugin = called != "rserpool"
     try:
         status: int = arguments.run(arguments)
     except CommandError as e:
-        print(f"rserpool {arguments.command}: {e}", file=sys.stderr)
+        print(f"{called} {arguments.command}: {e}", file=sys.stderr)
         return e.status
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()

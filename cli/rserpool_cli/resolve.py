@@ -6,17 +6,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rserpool.client import PoolUser, PoolUserError, Resolution
+from rserpool.client import PoolUser, PoolUserError, Resolution, Scope
+from rserpool.client.scope import MOUNTED, running_states
 from rserpool.handlespace import describe_policy, describe_transport
 from rserpool.wire import PoolElement, readable_handle
+from rserpool_cli.cluster.where import add_cluster, asks_cluster, names_a_pool, on_cluster
 from rserpool_cli.errors import CommandError
 from rserpool_cli.output import add_output, show, table
-from rserpool_cli.scope import STATUSES, add_scope, failure, scope_of
+from rserpool_cli.scope import STATUSES, UNKNOWN_POOL, add_scope, failure, named_running, scope_of
 
 if TYPE_CHECKING:
+    from rserpool_cli.cluster.kubectl import Kubectl
     from rserpool_cli.types import Commands
 
 
@@ -28,7 +32,11 @@ def add_to(commands: Commands) -> None:
         description="Ask a registrar what a handle stands for.",
         epilog=STATUSES,
     )
-    resolve.add_argument("handle", metavar="HANDLE", help="pool handle; 0x and hex digits for one that is not text")
+    resolve.add_argument(
+        "handle",
+        metavar="HANDLE",
+        help="pool handle, 0x and hex digits for one that is not text; or NAMESPACE/POOL, and on a cluster POOL",
+    )
     resolve.add_argument("--items", type=_items, metavar="N", help="how many elements to ask for")
     resolve.set_defaults(run=run_resolve)
     watch = commands.add_parser(
@@ -40,6 +48,7 @@ def add_to(commands: Commands) -> None:
     for parser in (resolve, watch):
         add_scope(parser)
         add_output(parser)
+    add_cluster(resolve)
 
 
 def _items(text: str) -> int:
@@ -62,13 +71,57 @@ def run_resolve(arguments: argparse.Namespace) -> int:
     Raises:
         CommandError: no answer, or none that helps; its status says which.
     """
+    told = arguments.registrar or arguments.bundle or arguments.insecure
+    if told and arguments.cluster:
+        raise CommandError("write either --registrar or --cluster", 2)
+    if not told and asks_cluster(arguments):
+        return on_cluster(arguments, lambda kubectl: _resolve_there(kubectl, arguments))
+    missed = None if told else _missed(arguments)
+    if missed is not None:
+        return on_cluster(arguments, lambda kubectl: _resolve_there(kubectl, arguments), missed)
     return asyncio.run(_resolve(arguments))
 
 
+def _resolve_there(kubectl: Kubectl, arguments: argparse.Namespace) -> int:
+    from rserpool_cli.cluster.resolve import run_resolve as run  # noqa: PLC0415 - not in a registrar's container
+
+    pool, handle = (arguments.pool, arguments.handle) if arguments.pool else (arguments.handle, None)
+    return run(kubectl, pool, handle, arguments.items, arguments.output)
+
+
+def _missed(arguments: argparse.Namespace) -> CommandError | None:
+    """What is not on this machine, if it is for a cluster to know."""
+    if not arguments.pool and ("RSERPOOL_REGISTRARS" in os.environ or (MOUNTED / "registrars").is_file()):
+        return None
+    wanted = arguments.pool or (arguments.handle if names_a_pool(arguments.handle) else "")
+    namespace, _, pool = wanted.rpartition("/")
+    for state in running_states():
+        if (pool in ("", state["pool"]) and namespace in ("", state["namespace"])) or state["handle"] == wanted:
+            return None
+    try:
+        scope_of(arguments)
+    except CommandError as e:
+        return e
+    return CommandError(f"no pool {wanted} runs on this machine", UNKNOWN_POOL)
+
+
+def _scope_and_handle(arguments: argparse.Namespace) -> tuple[Scope, str]:
+    """The pool to ask and its handle, by which it is named, or else by NAMESPACE/POOL."""
+    handle: str = arguments.handle
+    if names_a_pool(handle) and not (arguments.pool or arguments.registrar or arguments.bundle or arguments.insecure):
+        states = list(running_states())
+        if all(state["handle"] != handle for state in states):
+            for state in states:
+                if handle == f"{state['namespace']}/{state['pool']}":
+                    return named_running(handle), state["handle"]
+    return scope_of(arguments), handle
+
+
 async def _resolve(arguments: argparse.Namespace) -> int:
-    async with PoolUser(scope_of(arguments)) as users:
+    scope, handle = _scope_and_handle(arguments)
+    async with PoolUser(scope) as users:
         try:
-            resolution = await users.resolve(handle_of(arguments.handle), items=arguments.items)
+            resolution = await users.resolve(handle_of(handle), items=arguments.items)
         except PoolUserError as e:
             raise failure(e) from None
         except ValueError as e:
