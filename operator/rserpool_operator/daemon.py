@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from rserpool.authority.serving import InstallationAuthority
 from rserpool.daemon import logs
+from rserpool.daemon.logs import PeerLog
 from rserpool.daemon.process import first_of, until
 from rserpool_operator import installation_ca, names
 from rserpool_operator.admission.desk import AdmissionDesk
@@ -95,6 +96,7 @@ class Replica:
         self._queue = WorkQueue(reconciler.reconcile)
         self._boards.on_report = lambda key: self._look_at(key, SOME_TIME)
         self._happenings = Happenings(self._boards, self._truster, self._look_at, self._left)
+        self._peer_log = PeerLog(_log)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: list[Watcher] = []
         self._watchdog = Watchdog(
@@ -116,7 +118,7 @@ class Replica:
             per_second=settings.enrolment.per_second,
             clock=loop.time,
         )
-        self._admission = AdmissionDesk(kube, installation, self.metrics)
+        self._admission = AdmissionDesk(kube, installation, self.metrics, loop.time)
 
     def _routes(self) -> dict[str, Handler]:
         return {
@@ -139,7 +141,7 @@ class Replica:
         }
         newest = lambda: self._truster.context  # noqa: E731 - read anew for each connection
         try:
-            async with serving(settings.server, self._routes(), self._truster.context, newest, pages):
+            async with serving(settings.server, self._routes(), self._truster.context, newest, pages, self._refused):
                 await self._watch()
                 own = settings.installation
                 background = [
@@ -240,6 +242,12 @@ class Replica:
                     _log.warning("the webhook cannot be completed: %s", e)
             await asyncio.sleep(WEBHOOK_INTERVAL)
         await asyncio.Event().wait()
+
+    def _refused(self, reason: str) -> None:
+        """A TLS handshake has failed: somebody with a certificate that no pool's authority signed, or no TLS at all."""
+        self.metrics.handshakes.labels(reason[:80]).inc()
+        now = asyncio.get_running_loop().time()
+        self._peer_log.write(logging.WARNING, reason, "handshake", f"refused a TLS handshake: {reason}", {}, now)
 
     def _answered(self, verb: str, plural: str, status: int) -> None:
         self.metrics.api.labels(verb, plural, f"{status // 100}xx" if status else "none").inc()

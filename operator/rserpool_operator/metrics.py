@@ -39,6 +39,12 @@ class OperatorMetrics:
         self.enrolments = Counter(
             "rserpool_operator_enrolments", "Certificates asked for, by outcome.", ["way", "outcome"], registry=registry
         )
+        self.handshakes = Counter(
+            "rserpool_operator_refused_handshakes",
+            "TLS handshakes that failed, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.controls = Counter(
             "rserpool_operator_control_requests",
             "Requests on the control channel, by outcome.",

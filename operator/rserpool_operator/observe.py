@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -73,8 +73,14 @@ def has_ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
-async def observe(kube: Kube, raw: Object, installation: Installation, reports: Mapping[str, Report]) -> Observed:
-    """Read all there is about one pool.
+async def observe(
+    kube: Kube,
+    raw: Object,
+    installation: Installation,
+    reports: Mapping[str, Report],
+    listening: timedelta = timedelta.max,
+) -> Observed:
+    """Read all there is about one pool; what was reported, and for how long we have listened, is known already.
 
     Raises:
         KubeError: something cannot be read; then nothing may be decided.
@@ -112,6 +118,7 @@ async def observe(kube: Kube, raw: Object, installation: Installation, reports: 
         registrars=tuple(_registrar(pod) for pod in registrars),
         user_namespaces=user_namespaces,
         reports=reports,
+        listening=listening,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rserpool.pool import ServerPool
 from rserpool_operator.kube import Object, Ref
@@ -86,6 +86,7 @@ class Observed:
         foreign: our objects outside the pool's namespace, found by its UID.
         user_namespaces: those whose pods may use the pool, its own included.
         reports: by pod UID.
+        listening: for how long this operator has led, and so been reported to.
     """
 
     now: datetime
@@ -99,6 +100,7 @@ class Observed:
     registrars: tuple[RegistrarPod, ...] = ()
     user_namespaces: tuple[str, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
+    listening: timedelta = timedelta.max
 
     @property
     def uid(self) -> str:

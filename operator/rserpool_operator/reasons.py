@@ -15,6 +15,7 @@ class Reason(StrEnum):
 
     VALID = "Valid"
     INVALID = "Invalid"
+    NOT_SUPPORTED = "NotSupported"
     PAUSED = "Paused"
     NAME_TAKEN = "NameTaken"
     AUTHORITY_ISSUED = "AuthorityIssued"
@@ -50,6 +51,10 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
     Reason.INVALID: (
         "The spec contradicts itself; what ran before goes on unchanged.",
         "Correct the fields that the message names.",
+    ),
+    Reason.NOT_SUPPORTED: (
+        "The spec asks for something that this version does not have; nothing is begun or changed.",
+        "Write what the message names.",
     ),
     Reason.PAUSED: ("`spec.paused` is true: nothing is changed.", "Set it to false to go on."),
     Reason.NAME_TAKEN: (

@@ -38,6 +38,7 @@ class Reconciler:
         self._notes = notes
         self._metrics = metrics
         self._ready: dict[Key, bool] = {}
+        self._began: float | None = None
 
     async def reconcile(self, key: Key) -> float | None:
         """Do what is to be done about one pool; returns the seconds after which to look again.
@@ -46,6 +47,7 @@ class Reconciler:
             KubeError: the API server does not answer, or refuses.
         """
         began = time.monotonic()
+        self._began = began if self._began is None else self._began
         outcome = "failed"
         try:
             after = await self._reconcile(key)
@@ -62,11 +64,13 @@ class Reconciler:
         return after
 
     async def _reconcile(self, key: Key) -> float | None:
+        assert self._began is not None
         raw = await find_pool(self._kube, key.namespace, key.name)
         if raw is None:
             return await self._gone(key)
         self._boards.expire(key, FORGOTTEN)
-        observed = await observe(self._kube, raw, self._installation, self._boards.reports(key))
+        listening = timedelta(seconds=time.monotonic() - self._began)
+        observed = await observe(self._kube, raw, self._installation, self._boards.reports(key), listening)
         decided = plan(observed, self._installation)
         if decided.channel is not None:
             self._boards.tell(key, decided.channel)

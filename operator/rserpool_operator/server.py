@@ -28,6 +28,7 @@ async def serving(
     door: ssl.SSLContext,
     newest: Callable[[], ssl.SSLContext],
     pages: Mapping[str, Handler],
+    refused: Callable[[str], None],
 ) -> AsyncIterator[None]:
     """Serve as long as the block runs.
 
@@ -37,6 +38,7 @@ async def serving(
         door: the context the server begins with.
         newest: gives the context that each connection gets.
         pages: handlers of GET requests over HTTP.
+        refused: called with the reason when a TLS handshake fails.
 
     Raises:
         OSError: a port cannot be listened on.
@@ -55,7 +57,7 @@ async def serving(
             await runner.setup()
         host = str(section.address)
         sites = [
-            web.TCPSite(runners[0], host, section.https_port, ssl_context=following(door, newest)),
+            web.TCPSite(runners[0], host, section.https_port, ssl_context=following(door, newest, refused)),
             web.TCPSite(runners[1], host, section.http_port),
         ]
         for site in sites:

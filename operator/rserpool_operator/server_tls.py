@@ -54,11 +54,32 @@ def _load(context: ssl.SSLContext, serving: ServingKeyAndChain) -> None:
         context.load_cert_chain(path)
 
 
-def following(current: ssl.SSLContext, newest: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """A context that is only ever the door: each connection gets the newest one."""
+def following(
+    current: ssl.SSLContext, newest: Callable[[], ssl.SSLContext], refused: Callable[[str], None]
+) -> ssl.SSLContext:
+    """A context that is only ever the door: each connection gets the newest one.
+
+    Args:
+        current: the door.
+        newest: gives the context for a connection.
+        refused: called with the reason when a handshake fails; asyncio itself does not say.
+    """
+
+    class Watched(ssl.SSLObject):
+        """A connection whose failed handshake is told."""
+
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as e:
+                refused(str(getattr(e, "verify_message", "") or e.reason or "failed"))
+                raise
 
     def swap(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = newest()
 
     current.sni_callback = swap
+    current.sslobject_class = Watched
     return current

@@ -6,15 +6,18 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
 
+from rserpool.asap.limits import Rate
 from rserpool.pool import ServerPool
 from rserpool_operator import names
-from rserpool_operator.admission.injection import AdmissionError, inject
+from rserpool_operator.admission.injection import inject
 from rserpool_operator.admission.usage import may_use, mount, used_pool
 from rserpool_operator.answers import json_of, refused
+from rserpool_operator.buckets import Buckets
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import NAMESPACE, SERVER_POOL
@@ -22,6 +25,8 @@ from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.observe import read_pool
 
 _log: Final = logging.getLogger(__name__)
+RATE: Final = Rate(200, 2000)
+"""Of one source: the API server's, when a large application starts."""
 MOST_REVIEW: Final = 8 * 1024 * 1024
 """Octets of the API server's request: a pod can be large."""
 
@@ -29,22 +34,27 @@ MOST_REVIEW: Final = 8 * 1024 * 1024
 class AdmissionDesk:
     """Looks at pods that are created."""
 
-    def __init__(self, kube: Kube, installation: Installation, metrics: OperatorMetrics) -> None:
+    def __init__(
+        self, kube: Kube, installation: Installation, metrics: OperatorMetrics, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        self._buckets = Buckets(RATE)
         self._kube = kube
         self._installation = installation
         self._metrics = metrics
 
     async def pods(self, request: web.Request) -> web.Response:
         """One review."""
+        if not self._buckets.allow(str(request.remote), self._clock()):
+            return refused(429, "TooMany", "too many requests; ask later")
         try:
             review = await json_of(request, MOST_REVIEW)
-            asked = review["request"]
-            uid, pod, namespace = asked["uid"], asked["object"], asked["namespace"]
-        except (ValueError, KeyError, TypeError):
+            uid, pod, namespace = _asked(review)
+        except (ValueError, KeyError, TypeError, AttributeError):
             return refused(400, "BadRequest", "the body must be an AdmissionReview of a pod")
         try:
             changed = await self._admit(pod, namespace)
-        except AdmissionError as e:
+        except ValueError as e:  # an AdmissionError, or a name that can be none
             self._metrics.admissions.labels("refused").inc()
             _log.info("refused a pod of namespace %s: %s", namespace, e)
             return _answer(review, {"uid": uid, "allowed": False, "status": {"code": 403, "message": str(e)}})
@@ -84,6 +94,22 @@ class AdmissionDesk:
         if raw is None:
             return None, {}
         return read_pool(raw)[0], raw.get("status") or {}
+
+
+def _asked(review: Object) -> tuple[str, Object, str]:
+    """The review's number, the pod, and its namespace.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no review of a pod.
+    """
+    asked = review["request"]
+    uid, pod, namespace = asked["uid"], asked["object"], asked["namespace"]
+    metadata, spec = pod.get("metadata") or {}, pod["spec"]
+    parts = (metadata, spec, metadata.get("labels") or {}, metadata.get("annotations") or {})
+    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    if not all(isinstance(part, dict) for part in (*parts, *containers)) or not isinstance(namespace, str):
+        raise ValueError("no pod")
+    return str(uid), pod, namespace
 
 
 def patch(before: Object, after: Object) -> list[Object]:

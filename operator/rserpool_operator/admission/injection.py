@@ -60,6 +60,10 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     asap, http = _ports(spec, asap_port(pool) if pool is not None else names.ASAP_TLS)
     others = [c for c in spec.get("initContainers") or [] if c.get("name") != names.SIDECAR]
     spec["initContainers"] = [_sidecar(name, asap, http, version, installation), *others]
+    known = spec.get("imagePullSecrets") or []
+    more = [{"name": n} for n in installation.pull_secrets if {"name": n} not in known]
+    if more:
+        spec["imagePullSecrets"] = [*known, *more]
     ours = {volume["name"] for volume in volumes()}
     spec["volumes"] = [*(v for v in spec.get("volumes") or [] if v.get("name") not in ours), *volumes()]
     drain = round(pool.spec.elements.drain.total_seconds()) if pool is not None else DRAIN

@@ -32,7 +32,7 @@ def used_pool(label: str, namespace: str) -> Used:
         AdmissionError: it is neither.
     """
     name, dot, other = label.partition(".")
-    if not _LABEL.match(name) or (dot and not _LABEL.match(other)):
+    if not _LABEL.fullmatch(name) or (dot and not _LABEL.fullmatch(other)):
         raise AdmissionError(f"label {names.USES_LABEL}: {label!r}: write POOL or POOL.NAMESPACE")
     return Used(other or namespace, name)
 

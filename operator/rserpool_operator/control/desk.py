@@ -29,6 +29,7 @@ FIRST_WAIT: Final = 3.0
 """Seconds for a pool that has just been created, or a leader that has just begun, to know what to say."""
 RATE: Final = Rate(5, 30)
 """Questions of one identity: one a second at most is usual."""
+NO_MEMBER: Final = "the pod is no member of the pool any more"
 PARTS: Final = ("settings", "bundle", "ended", "renew")
 
 
@@ -73,8 +74,8 @@ class ControlDesk:
                 return self._refuse(str(identity), 429, "TooMany", "too many requests; ask later")
             body = await json_of(request)
             role, wait, report = _read(body)
-            if identity.role is Role.ELEMENT:
-                await self._look_at_label(identity)
+            if identity.role is Role.ELEMENT and not await self._still_member(identity):
+                return self._refuse(str(identity), 403, "Revoked", NO_MEMBER)
         except TrustError as e:
             return self._refuse(str(request.remote), 403, "Forbidden", str(e))
         except ValueError as e:
@@ -86,17 +87,20 @@ class ControlDesk:
             return self._refuse(str(identity), 403, "OtherRole", message)
         return await self._answer(identity, report, wait)
 
-    async def _look_at_label(self, identity: LeafIdentity) -> None:
-        """A leader that has just begun does not know who lost its label before."""
+    async def _still_member(self, identity: LeafIdentity) -> bool:
+        """Whether the pod is one now: a leader that has just begun does not know who lost its label before."""
         key = Key(identity.namespace, identity.pool)
-        if not self._boards.has_ended(key, identity.pod_uid) and not await self._is_member(key, identity.pod_uid):
-            self._boards.pod_ended(key, identity.pod_uid)
+        if self._boards.has_ended(key, identity.pod_uid):
+            return False
+        if await self._is_member(key, identity.pod_uid):
+            return True
+        self._boards.pod_ended(key, identity.pod_uid)
+        return False
 
     async def _answer(self, identity: LeafIdentity, report: Report, wait: float) -> web.Response:
         key = Key(identity.namespace, identity.pool)
         if self._boards.has_ended(key, identity.pod_uid):
-            message = "the pod is no member of the pool any more"
-            return self._refuse(str(identity), 403, "Revoked", message)
+            return self._refuse(str(identity), 403, "Revoked", NO_MEMBER)
         self._boards.report(key, identity.pod_uid, report)
         news = self._boards.news(key, identity.role, report.loaded)
         if news is None:

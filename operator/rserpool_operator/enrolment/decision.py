@@ -180,6 +180,9 @@ def _about_the_pool(claim: Claim, facts: PoolFacts | None) -> Denied | None:
     name = f"{claim.namespace}/{claim.pool}"
     if facts is None:
         return Denied(word="PoolNotFound", message=f"there is no ServerPool {name} yet", retry=True)
+    own = facts.pool.metadata if facts.pool is not None else None
+    if own is not None and (own.namespace, own.name) != (claim.namespace, claim.pool):
+        return Denied(word="PoolNotFound", message=f"there is no ServerPool {name} yet", retry=True)
     if facts.deleting:
         return Denied(word="PoolEnding", message=f"ServerPool {name} is being deleted", retry=True)
     if facts.pool is None:
@@ -193,8 +196,8 @@ def _registrar(pod: PodFacts, facts: PoolFacts, pool: ServerPool) -> Denied | No
         return Denied(word="NotARegistrar", message=f"pod {pod.name} is not controlled by StatefulSet {name}")
     if pod.service_account != name:
         return Denied(word="ServiceAccount", message=f"registrars run as service account {name}")
-    ordinal = pod.name.removeprefix(f"{name}-")
-    if not ordinal.isdigit() or int(ordinal) >= pool.spec.registrars.replicas:
+    stem, _, ordinal = pod.name.rpartition("-")
+    if stem != name or not ordinal.isdecimal() or int(ordinal) >= pool.spec.registrars.replicas:
         message = f"the pool has {pool.spec.registrars.replicas} registrars, and {pod.name} is none of them"
         return Denied(word="NotARegistrar", message=message)
     return None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,7 @@ from rserpool.daemon.enrolment import EnrolmentRequest, is_token
 from rserpool.daemon.logs import PeerLog
 from rserpool.pool import ServerPool
 from rserpool.pool.model import Selector
+from rserpool.pool.values import LABEL_PATTERN
 from rserpool_operator.answers import body_of, certificate_of, granted, refused
 from rserpool_operator.authorities import AuthorityError, sign
 from rserpool_operator.buckets import Buckets
@@ -30,6 +32,7 @@ from rserpool_operator.reasons import Reason
 from rserpool_operator.trust import Truster, TrustError
 
 _log: Final = logging.getLogger(__name__)
+_LABEL: Final = re.compile(LABEL_PATTERN)
 POD_RATE: Final = Rate(0.5, 5)
 """Of one source: a pod enrols once; what asks all the time is broken or means harm."""
 
@@ -109,6 +112,8 @@ class EnrolmentDesk:
     ) -> web.Response:
         try:
             wanted = EnrolmentRequest.from_json(await body_of(request))
+            if not _LABEL.fullmatch(wanted.namespace) or not _LABEL.fullmatch(wanted.pool):
+                raise ValueError("namespace and pool must be names")  # noqa: TRY301 - one answer to all bad bodies
         except ValueError as e:
             return self._refuse(request, way, Denied(word="BadRequest", message=str(e)), 400)
         if not self._allowed(f"namespace {bearer.namespace}", self._rate):
@@ -144,7 +149,8 @@ class EnrolmentDesk:
             return self._refuse(request, way, verdict, 503 if verdict.retry else 403, pod)
         assert found is not None
         assert pool is not None
-        return await self._sign(request, way, verdict, found[1], pool, csr)
+        assert pod is not None
+        return await self._sign(request, way, verdict, found[1], pool, csr, pod)
 
     async def _pod(self, bearer: Bearer, *, with_node: bool) -> PodFacts | None:
         if bearer.pod_name:
@@ -155,13 +161,15 @@ class EnrolmentDesk:
         return await facts.pod_facts(self._kube, bearer.namespace, name, with_node=with_node)
 
     async def _sign(
-        self, request: web.Request, way: str, verdict: Granted, raw: Object, pool: ServerPool, csr: bytes
+        self, request: web.Request, way: str, verdict: Granted, raw: Object, pool: ServerPool, csr: bytes, pod: PodFacts
     ) -> web.Response:
         namespace = self._installation.namespace
         try:
             chain, bundle = await sign(self._kube, raw, pool, namespace, verdict.identity, csr, verdict.dns_names)
         except SigningError as e:
-            return self._refuse(request, way, Denied(word="BadRequest", message=str(e)), 400)
+            denied = Denied(word="BadRequest", message=str(e))
+            await self._tell(pod, denied)
+            return self._refuse(request, way, denied, 400, pod)
         except AuthorityError as e:
             return self._refuse(request, way, Denied(word="NoAuthority", message=str(e), retry=True), 503)
         self._metrics.enrolments.labels(way, "granted").inc()

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 Object = dict[str, Any]
 """An object as its JSON says it."""
 
@@ -27,7 +29,14 @@ class Kind:
     namespaced: bool = True
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """Where the API server has it."""
+        """Where the API server has it.
+
+        Raises:
+            ValueError: there can be no such namespace or name. What strangers write never becomes another path.
+        """
+        for part in (namespace if self.namespaced else None, name):
+            if part is not None and not _is_name(part):
+                raise ValueError(f"{part[:80]!r} is no name of an object")
         parts = ["/api" if "/" not in self.api_version else "/apis", self.api_version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", namespace]
@@ -83,6 +92,11 @@ _ALL: Final = (
     MUTATING_WEBHOOK,
 )
 _BY_NAME: Final = {(k.api_version, k.kind): k for k in _ALL}
+
+
+def _is_name(text: str) -> bool:
+    """Whether an object can be called so (RFC 1123)."""
+    return len(text) <= 253 and bool(_NAME.fullmatch(text)) and ".." not in text
 
 
 class Ref(NamedTuple):

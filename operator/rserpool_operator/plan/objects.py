@@ -25,10 +25,10 @@ def owned_by(live: Object, uid: str) -> bool:
     return bool((metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) == uid)
 
 
-def former_pools(live: Object) -> bool:
-    """Whether an object is that of a ServerPool that is gone: the garbage collector will take it."""
+def former_pools(live: Object, name: str) -> bool:
+    """Whether an object is that of a former ServerPool of this name: the garbage collector will take it."""
     owners = live["metadata"].get("ownerReferences") or []
-    return any(o.get("kind") == "ServerPool" and o.get("controller") for o in owners)
+    return any(o.get("kind") == "ServerPool" and o.get("name") == name and o.get("controller") for o in owners)
 
 
 def apply_if_needed(manifest: Object, objects: Mapping[Ref, Object]) -> Apply | None:

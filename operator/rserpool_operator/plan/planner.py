@@ -25,6 +25,7 @@ from rserpool_operator.plan.channel import channel_of
 from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan
 from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_template, former_pools, owned_by
 from rserpool_operator.plan.status import Condition
+from rserpool_operator.plan.support import unsupported
 from rserpool_operator.reasons import Reason
 
 SOON: Final = 2.0
@@ -37,6 +38,7 @@ _UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WARN: Final = frozenset(
     {
         Reason.INVALID,
+        Reason.NOT_SUPPORTED,
         Reason.NAME_TAKEN,
         Reason.CERT_MANAGER_MISSING,
         Reason.BUNDLE_UNREADABLE,
@@ -61,7 +63,10 @@ def plan(observed: Observed, installation: Installation) -> Plan:
     if observed.deleting:
         return _farewell(observed)
     if observed.pool is None:
-        return _invalid(observed)
+        return _refused(observed, Reason.INVALID, "; ".join(observed.problems[:5]))
+    lacking = unsupported(observed.pool)
+    if lacking:
+        return _refused(observed, Reason.NOT_SUPPORTED, lacking)
     if observed.pool.spec.paused:
         return _only(observed, (), Condition(type="Reconciling", status=False, reason=Reason.PAUSED, message="paused"))
     return _plan(observed, observed.pool, installation)
@@ -77,14 +82,13 @@ def _farewell(observed: Observed) -> Plan:
     return Plan(effects=(Finalize(False),))
 
 
-def _invalid(observed: Observed) -> Plan:
-    """A spec that contradicts itself changes nothing that runs."""
-    message = "; ".join(observed.problems[:5])
-    bad = Condition(type="Accepted", status=False, reason=Reason.INVALID, message=message)
+def _refused(observed: Observed, reason: Reason, message: str) -> Plan:
+    """A spec that cannot be followed changes nothing that runs."""
+    bad = Condition(type="Accepted", status=False, reason=reason, message=message)
     return _only(
         observed,
         (bad,),
-        Condition(type="Stalled", status=True, reason=Reason.INVALID, message=message),
+        Condition(type="Stalled", status=True, reason=reason, message=message),
     )
 
 
@@ -182,7 +186,8 @@ def _taken(observed: Observed, manifest: Object) -> bool:
 
 def _name_problem(observed: Observed, taken: list[Object]) -> tuple[Reason, str] | None:
     """Somebody else's object is in the way; one of a former pool of this name is about to go."""
-    others = [ref_of(m) for m in taken if not former_pools(observed.objects[ref_of(m)])]
+    name = observed.raw["metadata"]["name"]
+    others = [ref_of(m) for m in taken if not former_pools(observed.objects[ref_of(m)], name)]
     if not others:
         return None
     text = ", ".join(str(ref) for ref in others)

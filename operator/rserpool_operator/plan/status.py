@@ -15,6 +15,8 @@ from rserpool_operator.observed import Observed, Report
 from rserpool_operator.plan.authority import AuthorityPlan
 from rserpool_operator.reasons import Reason
 
+EVERYBODY: Final = timedelta(seconds=45)
+"""After that a leader has heard of every process: they speak at least every 36 seconds."""
 RECENT: Final = timedelta(seconds=90)
 """A process that has said nothing for longer is not counted."""
 
@@ -89,9 +91,13 @@ def elements_of(observed: Observed, version: str) -> Object:
     if not known:  # an operator that has just begun has not heard of them yet
         known = [_count((observed.status.get("elements") or {}).get("registered"))]
     uids = {m.uid for m in observed.members}
+    enrolled = sum(uid in uids and r.role == "element" for uid, r in reports.items())
+    if observed.listening < EVERYBODY:
+        former = _count((observed.status.get("elements") or {}).get("enrolled"))
+        enrolled = max(enrolled, min(former, len(observed.members)))
     return {
         "matched": len(observed.members),
-        "enrolled": sum(uid in uids and r.role == "element" for uid, r in reports.items()),
+        "enrolled": enrolled,
         "registered": max(known, default=0),
         "notInjected": sum(not m.version for m in observed.members),
         "outdated": sum(bool(m.version) and m.version != version for m in observed.members),
@@ -99,7 +105,8 @@ def elements_of(observed: Observed, version: str) -> Object:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """A number that a process said, or none that makes sense."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
 
 
 def registrars_of(observed: Observed, pool: ServerPool) -> Object:
