@@ -13,6 +13,8 @@ import pytest
 
 from rserpool.daemon.metrics import THREATS
 from rserpool_cli.main import build_parser
+from rserpool_operator.metrics import OperatorMetrics
+from rserpool_operator.reasons import TABLE, Reason
 
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 REPOSITORY = Path(__file__).parent.parent
@@ -28,6 +30,18 @@ def test_every_link_leads_to_a_file_of_this_repository(page: Path) -> None:
 def test_the_configuration_page_is_what_the_code_says() -> None:
     generate = _module(REPOSITORY / "docs" / "generate.py")
     assert (REPOSITORY / "docs" / "configuration.md").read_text() == generate.configuration()
+
+
+def test_the_page_of_reasons_is_what_the_code_says() -> None:
+    generate = _module(REPOSITORY / "docs" / "generate.py")
+    assert (REPOSITORY / "docs" / "reasons.md").read_text() == generate.reasons()
+    assert set(TABLE) == set(Reason)
+
+
+def test_every_metric_of_the_operator_is_on_the_page() -> None:
+    page = (REPOSITORY / "docs" / "metrics.md").read_text()
+    names = {metric.name for metric in OperatorMetrics().registry.collect() if metric.name.startswith("rserpool_")}
+    assert {name for name in names if f"`{name}" not in page} == set()
 
 
 def test_every_threat_has_one_row() -> None:
