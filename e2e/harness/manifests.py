@@ -34,3 +34,22 @@ def job(name: str, image: str, command: Sequence[str], *, node: str | None = Non
         "metadata": {"name": name},
         "spec": {"backoffLimit": 0, "template": {"spec": pod}},
     }
+
+
+def issuer(name: str, *, secret: str = "") -> Manifest:
+    """A cert-manager Issuer: of the CA in a Secret, or one whose certificates sign themselves."""
+    spec: dict[str, Any] = {"ca": {"secretName": secret}} if secret else {"selfSigned": {}}
+    return {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": name}, "spec": spec}
+
+
+def certificate(name: str, issuer: str) -> Manifest:
+    """A CA, in a Secret of that name."""
+    spec = {
+        "isCA": True,
+        "commonName": name[:64],
+        "secretName": name,
+        "privateKey": {"algorithm": "ECDSA", "size": 256},
+        "usages": ["cert sign", "crl sign"],
+        "issuerRef": {"name": issuer, "kind": "Issuer"},
+    }
+    return {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": name}, "spec": spec}

@@ -9,6 +9,11 @@ export PATH=$CACHE/bin:$PATH
 NAME=$1
 "$E2E/lab/binaries.sh"
 "$E2E/lab/node-image.sh"
+# Every node's kubelet and containerd watch files: Debian's 128 instances are not enough for a second cluster.
+if [ "$(cat /proc/sys/fs/inotify/max_user_instances)" -lt 512 ]; then
+  echo 1024 2>/dev/null >/proc/sys/fs/inotify/max_user_instances ||
+    say "Kubelets may not start: sysctl fs.inotify.max_user_instances=1024 (https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files)"
+fi
 kind create cluster -q --name "$NAME" --image "$NODE_IMAGE" --wait 0s --config - <<'Y'
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 
 from rserpool_operator.config import OperatorSettings
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rserpool.pool import ServerPool
-from rserpool_operator.kube import Object, Ref
+from rserpool_operator.kube.kinds import Object, Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

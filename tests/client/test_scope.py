@@ -70,6 +70,13 @@ def test_a_pod_finds_what_is_mounted(bundle: Path) -> None:
     assert (scope.bundle, scope.origin) == (BUNDLE, str(mounted))
 
 
+def test_a_mounted_pool_that_says_it_has_no_security_is_used_without_a_bundle(bundle: Path) -> None:
+    mounted = mount(bundle.parent, "echo-0.echo-peers.demo.svc:3863\n")
+    (mounted / "bundle.pem").unlink()
+    (mounted / "insecure").write_text("this pool has no security\n")
+    assert find_scope({}, mounted).bundle is None
+
+
 @pytest.mark.parametrize(
     ("registrars", "reason"),
     [

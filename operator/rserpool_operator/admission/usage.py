@@ -11,7 +11,7 @@ from rserpool.pool import ServerPool
 from rserpool.pool.values import LABEL_PATTERN
 from rserpool_operator import names
 from rserpool_operator.admission.injection import AdmissionError
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.selectors import selects
 
 VOLUME: Final = "rserpool-pool"

@@ -16,7 +16,7 @@ from typing import Final
 from rserpool.asap.authorisation import Role
 from rserpool.pool import ServerPool
 from rserpool_operator import names
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 
 LEAF: Final = "leaf"
 

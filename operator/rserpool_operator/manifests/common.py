@@ -9,7 +9,7 @@ from rserpool.pool import ServerPool
 from rserpool.pool.model import Mode
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 
 IDENTITY_VOLUME: Final = "rserpool-identity"
 TOKEN_VOLUME: Final = "rserpool-token"  # noqa: S105 - a volume's name

@@ -14,7 +14,7 @@ from typing import Final
 from rserpool.pool import ServerPool
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.manifests.common import (
     RESTRICTED,
     asap_port,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rserpool.pool import ServerPool
 from rserpool_operator import names
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.manifests.common import asap_port, enrp_port, manifest, registrar_selector
 
 

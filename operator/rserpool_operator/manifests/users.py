@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from rserpool.pool import ServerPool
+from rserpool.pool.model import Mode
 from rserpool_operator import names
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.manifests.common import asap_port, labels, owner, registrar_hosts
 
 
@@ -28,6 +29,8 @@ def config_map(pool: ServerPool, uid: str, namespace: str, bundle: str, cluster_
         "pool": f"{home}/{name}\n",
         "handle": pool.handle.decode() + "\n",
     }
-    if bundle:
+    if pool.spec.security.mode is Mode.INSECURE:
+        data["insecure"] = "this pool has no security: no TLS, nobody is verified\n"
+    else:
         data["bundle.pem"] = bundle
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}

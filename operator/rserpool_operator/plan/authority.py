@@ -17,7 +17,7 @@ from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observed import Observed
 from rserpool_operator.plan.effects import CreateAuthority, Effect

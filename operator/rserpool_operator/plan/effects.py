@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from rserpool_operator.kube import Object, Ref
+from rserpool_operator.kube.kinds import Object, Ref
 from rserpool_operator.reasons import Reason
 
 

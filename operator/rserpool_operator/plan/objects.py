@@ -12,7 +12,7 @@ from typing import Any
 from kubernetes.utils.quantity import parse_quantity
 
 from rserpool_operator import names
-from rserpool_operator.kube import Object, Ref, ref_of
+from rserpool_operator.kube.kinds import Object, Ref, ref_of
 from rserpool_operator.plan.effects import Apply
 
 

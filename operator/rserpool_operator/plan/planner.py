@@ -14,8 +14,15 @@ from typing import Final
 from rserpool.pool import ServerPool
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
-from rserpool_operator.kube import Object, Ref, ref_of
-from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, CONFIG_MAP, NETWORK_POLICY, STATEFUL_SET
+from rserpool_operator.kube.kinds import (
+    CERTIFICATE_REQUEST,
+    CONFIG_MAP,
+    NETWORK_POLICY,
+    STATEFUL_SET,
+    Object,
+    Ref,
+    ref_of,
+)
 from rserpool_operator.manifests import registrars, services, users
 from rserpool_operator.manifests.authority import LEAF
 from rserpool_operator.observed import Observed

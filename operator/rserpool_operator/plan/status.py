@@ -10,7 +10,7 @@ from typing import Final
 
 from rserpool.pool import ServerPool
 from rserpool.pool.model import TransportName
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.observed import Observed, Report
 from rserpool_operator.plan.authority import AuthorityPlan
 from rserpool_operator.reasons import Reason

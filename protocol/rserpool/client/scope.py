@@ -88,7 +88,8 @@ def _from_mount(mounted: Path) -> Scope:
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
         raise ScopeError(f"{mounted / 'registrars'} cannot be read: {reason}") from None
-    return make_scope(places, mounted / "bundle.pem", origin=str(mounted))
+    insecure = (mounted / "insecure").is_file()  # whoever could put that there could as well put another bundle there
+    return make_scope(places, None if insecure else mounted / "bundle.pem", origin=str(mounted))
 
 
 def make_scope(places: list[str] | tuple[str, ...], bundle: Path | None, *, origin: str = "given") -> Scope:
