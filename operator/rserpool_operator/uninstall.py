@@ -34,6 +34,7 @@ async def check(settings: OperatorSettings) -> int:
     shown = ", ".join(sorted(pools)[:MOST_SHOWN]) + (", …" if len(pools) > MOST_SHOWN else "")
     sys.stderr.write(
         f"rserpool: not uninstalled: {len(pools)} ServerPool(s) are left, and nobody would look after them: {shown}\n"
-        "rserpool: delete them first (kubectl delete serverpools --all -n NAMESPACE), then uninstall again\n"
+        "rserpool: delete them first (kubectl delete serverpools --all -n NAMESPACE), then uninstall again;\n"
+        "rserpool: or keep what is installed: helm rollback RELEASE (Helm believes that it is being uninstalled)\n"
     )
     return 1

@@ -21,10 +21,10 @@ from rserpool.daemon.vault import Vault
 from rserpool.transport.http import Response
 from rserpool.transport.security import Security
 from rserpool.transport.tls import Credentials
-from support.rig_identity import LOOPBACK, TOKEN, authority, identity, pem_key, quickly
+from support.rig_identity import LOOPBACK, TOKEN, authority, credentials, identity, pem_key, quickly
 from support.rig_operator import OperatorServer
 
-CA, NEXT = authority(), authority("next")
+CA, NEXT, FORMER_CA = authority(), authority("next"), authority("former")
 BOTH = (CA.bundle + NEXT.bundle).decode()
 
 
@@ -365,5 +365,21 @@ def test_nothing_that_is_said_or_written_holds_a_key(tmp_path: Path, caplog: pyt
         assert TOKEN not in shown
         assert "PRIVATE KEY" not in shown
         assert not any(line in shown for line in pem_key(key).decode().splitlines()[1:-1])
+
+    with_end(tmp_path, test)
+
+
+def test_who_is_not_believed_any_more_asks_for_another_leaf_at_most_once_a_minute(tmp_path: Path) -> None:
+    """The pool was made anew, with another authority: TLS refuses the leaf of the former one."""
+
+    async def test(server: OperatorServer, end: End) -> None:
+        await server.until(lambda _: True)
+        end.keeper._current = credentials(FORMER_CA, identity(Role.ELEMENT))
+        began = asyncio.get_running_loop().time()
+        end.become(1)
+        await server.until(lambda question: question["state"]["n"] == 1)
+        assert [r.path for r in server.seen] == ["/v1/enrol", "/v1/enrol"]
+        assert end.keeper.current.bundle == (CA.certificate,)
+        assert asyncio.get_running_loop().time() - began < 30
 
     with_end(tmp_path, test)

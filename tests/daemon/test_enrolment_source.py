@@ -41,7 +41,7 @@ from support.rig_identity import (
     quickly,
 )
 
-CA = authority(leaf_life=HOUR)
+CA, FORMER_CA = authority(leaf_life=HOUR), authority("former")
 ELSEWHERE = IPv4Address(f"127.84.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}")
 """Only this process listens there."""
 OTHER = identity(uid=UID.replace("0f8f", "1f8f"))
@@ -103,6 +103,28 @@ def test_who_has_an_expired_leaf_enrols_by_token_again(token_file: Path) -> None
         await source.obtain(stale)
         assert server.paths == ["/v1/enrol"]
         assert server.seen[0].headers["authorization"] == "Bearer rotated"
+
+    with_source(token_file, test)
+
+
+def test_who_has_a_leaf_of_an_authority_that_is_gone_shows_the_token_once_more(token_file: Path) -> None:
+    """The pool was deleted and made anew while the pod ran: its new authority knows nothing of the old one's leaves."""
+
+    async def test(server: EnrolmentServer, source: EnrolmentSource) -> None:
+        former = credentials(FORMER_CA, identity())
+        obtained = await source.obtain(former)
+        assert server.paths == ["/v1/enrol"]  # the renewal did not come through TLS
+        assert obtained.bundle == (CA.certificate,)
+
+    with_source(token_file, test)
+
+
+def test_a_refusal_of_both_leaf_and_token_is_told_as_that_of_the_leaf(token_file: Path) -> None:
+    async def test(server: EnrolmentServer, source: EnrolmentSource) -> None:
+        current = await source.obtain(None)
+        server.replies += [refusal(403, "NotAMember", "no label"), refusal(503, "PoolNotFound", "no pool")]
+        assert await refused(source.obtain(current)) == "enrolment was refused: no label"
+        assert server.paths == ["/v1/enrol", "/v1/renew", "/v1/enrol"]
 
     with_source(token_file, test)
 

@@ -49,6 +49,8 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 LONGEST_AT_START: Final = 5.0
 """The longest pause of a process that cannot begin without an answer."""
+ESTRANGED: Final = 60.0
+"""Seconds between two attempts to obtain a leaf that the operator believes."""
 MOST_REASONS: Final = 8
 State = Mapping[str, object]
 
@@ -86,7 +88,8 @@ class ControlClient:
         try:
             response = await ask(target, "POST", CONTROL, body=body, headers=headers, timeout=wait + PATIENCE)
         except HttpError as e:
-            raise ChannelError(f"the operator at {self._host}:{self._port} cannot be asked: {e}") from None
+            where = f"the operator at {self._host}:{self._port}"
+            raise ChannelError(f"{where} cannot be asked: {e}", stranger="alert" in str(e)) from None
         return read_answer(response.status, response.body)
 
 
@@ -124,6 +127,7 @@ class Channel:
         self._changed = asyncio.Event()
         self._lively_until = asyncio.get_running_loop().time() + LIVELY
         self._reasons: set[str] = set()
+        self._estranged_until = 0.0
         self.on_settings: Callable[[str, Tables], str] = lambda _version, _tables: ""
         self.on_ended: Callable[[tuple[str, ...]], None] = lambda _: None
         self.tried = asyncio.Event()
@@ -163,6 +167,8 @@ class Channel:
                 answer = await self._client.ask(body, self._keeper.current, wait)
             except ChannelError as e:
                 self._failed(str(e))
+                if e.stranger:
+                    self._estranged()
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
                 pause = min(pause * 2, LONGEST_PAUSE if self._loaded.settings else LONGEST_AT_START)
                 continue
@@ -262,6 +268,14 @@ class Channel:
         self.successes += 1
         self.last_success = time.time()
         self.tried.set()
+
+    def _estranged(self) -> None:
+        """The operator believes our leaf no more: the pool was made anew, perhaps. Another leaf may help."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._estranged_until:
+            self._estranged_until = now + ESTRANGED
+            _log.warning("the operator does not believe this leaf; another one is asked for")
+            self._keeper.renew_now(lambda: None)
 
     def _failed(self, reason: str) -> None:
         self.failures += 1

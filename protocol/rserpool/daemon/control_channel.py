@@ -27,7 +27,15 @@ _UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class ChannelError(Exception):
-    """The operator gave no answer that can be used; the text says why, in one line."""
+    """The operator gave no answer that can be used; the text says why, in one line.
+
+    Attributes:
+        stranger: it did not believe our certificate.
+    """
+
+    def __init__(self, message: str, *, stranger: bool = False) -> None:
+        super().__init__(message)
+        self.stranger = stranger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from OpenSSL import SSL
 
 from rserpool.asap.authorisation import Role
 from rserpool.authority import make_request
-from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest, is_token
+from rserpool.daemon.enrolment import Enrolled, EnrolmentClient, EnrolmentError, EnrolmentRequest, is_token
 from rserpool.daemon.process import first_of
 from rserpool.daemon.vault import Vault
 from rserpool.identity import IdentityError, LeafIdentity
@@ -65,7 +65,7 @@ class Source(Protocol):
 
 
 class EnrolmentSource:
-    """Credentials from an enrolment server: by token once, by the current leaf from then on.
+    """Credentials from an enrolment server: by token once, by the current leaf from then on, as long as that is good.
 
     Args:
         client: the server.
@@ -99,10 +99,7 @@ class EnrolmentSource:
             request=made.request,
         )
         try:
-            if current is not None and leaf_of(current.chain[0]).not_after > datetime.now(UTC):
-                enrolled = await self._client.renew(request, current)
-            else:
-                enrolled = await self._client.enrol(request, self._token())
+            enrolled = await self._enrolled(request, current)
             credentials = Credentials.from_pem(enrolled.chain, enrolled.bundle, made.key)
             given = leaf_of(credentials.chain[0]).identity
         except (EnrolmentError, IdentityError, ValueError) as e:
@@ -110,6 +107,22 @@ class EnrolmentSource:
         if given != self._identity:
             raise CredentialsError(f"was given a certificate for {given}, not for {self._identity}")
         return credentials
+
+    async def _enrolled(self, request: EnrolmentRequest, current: Credentials | None) -> Enrolled:
+        """By the leaf, as long as it is good; one of an authority that is trusted no more is good for nothing.
+
+        So if renewal fails the token is shown once more: the pool may have been made anew, with another authority. Who
+        decides looks at the pod as it is either way.
+        """
+        if current is None or leaf_of(current.chain[0]).not_after <= datetime.now(UTC):
+            return await self._client.enrol(request, self._token())
+        try:
+            return await self._client.renew(request, current)
+        except EnrolmentError as e:
+            try:
+                return await self._client.enrol(request, self._token())
+            except (EnrolmentError, CredentialsError):
+                raise e from None
 
     def _token(self) -> str:
         try:
