@@ -95,6 +95,11 @@ async def observe(
         if live is not None:
             objects[ref] = live
     objects |= {ref: live for ref, live in foreign.items() if ref.kind in (CERTIFICATE, ISSUER)}
+    if pool is not None and pool.spec.security.signer.type is SignerType.CERT_MANAGER:
+        for ref in _authority_refs(installation.namespace, _authority_name(raw, pool)):
+            live = objects.get(ref) or await kube.get(ref.kind, ref.namespace, ref.name)
+            if live is not None:
+                objects[ref] = live
     user_namespaces = await _user_namespaces(kube, pool, installation) if pool is not None else ()
     for other in user_namespaces:  # by name too: what has ours may be somebody else's
         ref = Ref(CONFIG_MAP, other, names.users_config_map(name, namespace))
@@ -132,6 +137,17 @@ def _own_refs(namespace: str, name: str) -> Iterable[Ref]:
     yield Ref(SERVICE, namespace, names.peers_service(name))
 
 
+def _authority_name(raw: Object, pool: ServerPool) -> str:
+    generation = generation_in_force(raw, pool)
+    return names.authority(pool.metadata.namespace, pool.metadata.name, raw["metadata"]["uid"], generation)
+
+
+def _authority_refs(namespace: str, name: str) -> Iterable[Ref]:
+    yield Ref(CERTIFICATE, namespace, name)
+    yield Ref(ISSUER, namespace, name)
+    yield Ref(ISSUER, namespace, f"{name}-root")
+
+
 async def _foreign(kube: Kube, installation: Installation, uid: str) -> dict[Ref, Object]:
     """Our objects for this pool that the garbage collector does not know as the pool's."""
     labels = f"{names.OWNER_UID_LABEL}={uid}"
@@ -167,9 +183,7 @@ async def _authority(
     available = signer is SignerType.EMBEDDED or await has_cert_manager(kube, installation.namespace)
     if signer is SignerType.ISSUER_REF:
         return AuthorityState(available=available)
-    generation = generation_in_force(raw, pool)
-    uid = raw["metadata"]["uid"]
-    name = names.authority(pool.metadata.namespace, pool.metadata.name, uid, generation)
+    name, uid = _authority_name(raw, pool), raw["metadata"]["uid"]
     secret = await kube.get(SECRET, installation.namespace, name)
     ours = secret is not None and (secret["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid
     certificate = certificate_of(secret) if secret is not None and ours else b""

@@ -19,6 +19,8 @@ from rserpool_operator.server_tls import following
 _log: Final = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 IDLE: Final = 30.0
+LINGER: Final = 1.0
+"""Seconds for answers that are on their way when a replica ends; whoever waits for news asks the next leader."""
 
 
 @asynccontextmanager
@@ -50,7 +52,15 @@ async def serving(
     for path, handler in pages.items():
         plain.router.add_get(path, handler)
     runners = [
-        web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=IDLE) for app in (secure, plain)
+        web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=IDLE,
+            lingering_time=LINGER,
+            shutdown_timeout=LINGER,
+        )
+        for app in (secure, plain)
     ]
     try:
         for runner in runners:

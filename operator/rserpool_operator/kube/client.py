@@ -132,7 +132,7 @@ class Kube:
         while True:
             answer = await self._request("GET", kind.plural, kind.path(namespace), query=query, accept=accept)
             said = {"apiVersion": kind.api_version, "kind": kind.kind}  # which items of a list do not say
-            found += [said | item for item in answer.get("items", [])]
+            found += [said | item for item in answer.get("items") or []]  # metadata of nothing is a null
             more = answer.get("metadata", {}).get("continue")
             if not more:
                 return found

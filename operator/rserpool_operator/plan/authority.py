@@ -17,11 +17,11 @@ from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
-from rserpool_operator.kube.kinds import Object
+from rserpool_operator.kube.kinds import Object, ref_of
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observed import Observed
 from rserpool_operator.plan.effects import CreateAuthority, Effect
-from rserpool_operator.plan.objects import apply_if_needed
+from rserpool_operator.plan.objects import apply_if_needed, owned_by
 from rserpool_operator.reasons import Reason
 
 
@@ -122,7 +122,17 @@ def _our_own(
         return _lost(observed, pool, name, known, recorded)
     if not state.available:
         return _no_cert_manager(recorded)
-    effects = _make(observed, pool, installation, name, generation)
+    wanted = _certificate_and_issuers(observed, pool, installation, name, generation)
+    taken = [ref_of(m) for m in wanted if not _free(observed, m)]
+    if taken:
+        return AuthorityPlan(
+            stalled=True,
+            reason=Reason.NAME_TAKEN,
+            message=f"{', '.join(str(ref) for ref in taken)} exists and is not this pool's: rename or delete it",
+            keys=recorded,
+            generation=generation,
+        )
+    effects = _make(observed, pool, installation, name, generation, wanted)
     if not is_certificate(state.certificate):
         return AuthorityPlan(
             effects=effects,
@@ -160,28 +170,46 @@ def _lost(observed: Observed, pool: ServerPool, name: str, known: str, recorded:
     )
 
 
-def _make(
+def _certificate_and_issuers(
     observed: Observed, pool: ServerPool, installation: Installation, name: str, generation: int
-) -> tuple[Effect, ...]:
-    namespace, uid = installation.namespace, observed.uid
+) -> tuple[Object, ...]:
+    """What cert-manager is asked for; nothing where we sign ourselves."""
     if pool.spec.security.signer.type is SignerType.EMBEDDED:
-        if observed.authority.exists:
-            return ()
-        return (
-            CreateAuthority(
-                name=name,
-                namespace=namespace,
-                labels=manifests.authority_labels(pool, uid),
-                common_name=manifests.common_name(pool.metadata.namespace, pool.metadata.name, uid, generation),
-                life=pool.spec.security.ca.duration,
-            ),
-        )
-    wanted = (
+        return ()
+    namespace, uid = installation.namespace, observed.uid
+    return (
         manifests.root_issuer(pool, uid, name, namespace),
         manifests.certificate(pool, uid, name, namespace, generation),
         manifests.issuer(pool, uid, name, namespace),
     )
-    return tuple(effect for m in wanted if (effect := apply_if_needed(m, observed.objects)) is not None)
+
+
+def _free(observed: Observed, manifest: Object) -> bool:
+    live = observed.objects.get(ref_of(manifest))
+    return live is None or owned_by(live, observed.uid)
+
+
+def _make(
+    observed: Observed,
+    pool: ServerPool,
+    installation: Installation,
+    name: str,
+    generation: int,
+    wanted: tuple[Object, ...],
+) -> tuple[Effect, ...]:
+    if wanted:
+        return tuple(effect for m in wanted if (effect := apply_if_needed(m, observed.objects)) is not None)
+    if observed.authority.exists:
+        return ()
+    return (
+        CreateAuthority(
+            name=name,
+            namespace=installation.namespace,
+            labels=manifests.authority_labels(pool, observed.uid),
+            common_name=manifests.common_name(pool.metadata.namespace, pool.metadata.name, observed.uid, generation),
+            life=pool.spec.security.ca.duration,
+        ),
+    )
 
 
 def key_hash(pem: bytes) -> str:

@@ -6,10 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
-
-from kubernetes.utils.quantity import parse_quantity
 
 from rserpool_operator import names
 from rserpool_operator.kube.kinds import Object, Ref, ref_of
@@ -37,7 +34,7 @@ def apply_if_needed(manifest: Object, objects: Mapping[Ref, Object]) -> Apply | 
     marked = marked_with_hash(manifest)
     if live is None:
         return Apply(marked)
-    if _same(marked, live, ()):
+    if _same(marked, live):
         return None
     return Apply({**marked, "metadata": {**marked["metadata"], "uid": live["metadata"]["uid"]}})
 
@@ -67,25 +64,16 @@ def marked_with_hash(manifest: Object) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
 
 
-def _same(wanted: Any, live: Any, path: tuple[str, ...]) -> bool:
-    """Whether all that is wanted is so; the API server adds defaults, and writes quantities its own way."""
+def _same(wanted: Any, live: Any) -> bool:
+    """Whether all that is wanted is so; the API server adds defaults."""
     if live is None and not wanted:  # the API server leaves out what is empty, false or 0
         return True
     if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(_same(v, live.get(k), (*path, k)) for k, v in wanted.items())
+        return isinstance(live, Mapping) and all(_same(v, live.get(k)) for k, v in wanted.items())
     if isinstance(wanted, list):
         return (
             isinstance(live, list)
             and len(wanted) == len(live)
-            and all(_same(w, h, path) for w, h in zip(wanted, live, strict=True))
+            and all(_same(w, h) for w, h in zip(wanted, live, strict=True))
         )
-    if wanted == live and isinstance(wanted, bool) is isinstance(live, bool):
-        return True
-    return "resources" in path and _quantity(wanted) is not None and _quantity(wanted) == _quantity(live)
-
-
-def _quantity(value: Any) -> Decimal | None:
-    try:
-        return Decimal(parse_quantity(value))
-    except (ValueError, ArithmeticError, TypeError):
-        return None
+    return bool(wanted == live) and isinstance(wanted, bool) is isinstance(live, bool)

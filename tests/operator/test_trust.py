@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No pool's authority, however it is made or spoilt, says anything about another pool, or stops the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from rserpool.asap.authorisation import Role
+from rserpool.authority import EmbeddedAuthority
+from rserpool.authority.embedded import key_usage
+from rserpool.transport.http import HttpError
+from rserpool_operator import trust
+from rserpool_operator.kube import Object
+from rserpool_operator.work_queue import Key
+from support.rig_cluster import ca_ref, member, raw_pool
+from support.rig_identity import authority
+from support.rig_pools import ISSUER_REF
+from support.rig_served import ECHO, OTHER, SECOND_UID, Served, asked, identity
+
+TENANT = Key("tenant", "theirs")
+
+
+def bundled(*certificates: bytes) -> Object:
+    """A tenant's pool that trusts this."""
+    encoded = base64.b64encode(b"".join(certificates)).decode()
+    return raw_pool(TENANT.name, TENANT.namespace, security={"signer": ISSUER_REF | {"caBundle": encoded}})
+
+
+def twin_of(ca: EmbeddedAuthority) -> EmbeddedAuthority:
+    """Another key under the same name and the same key identifier, which is all by which OpenSSL looks for issuers."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    extension = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(ca.certificate.subject)
+        .issuer_name(ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=3000))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_usage(sign_certificates=True), critical=True)
+        .add_extension(extension, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return EmbeddedAuthority(certificate, timedelta(hours=1), key)
+
+
+async def renews(found: Served, leaf: Any, key: Key = ECHO) -> int:
+    request, _ = asked(identity(key=key))
+    response = await found.post("/v1/renew", json.loads(request.to_json()), leaf)
+    return response.status
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_tenant_who_brings_a_ca_that_looks_like_anothers_harms_nobody_but_himself(attempt: int) -> None:
+    found = Served()
+    found.settle()
+    twin = twin_of(found.authority())
+
+    async def run() -> None:
+        async with found.running():
+            leaf = found.leaf()
+            assert await renews(found, leaf) == 200
+            found.cluster.create(bundled(twin.bundle))
+            await found.truster.refresh()
+            assert await renews(found, leaf) == 200
+            try:
+                status = await renews(found, found.leaf(identity(), twin))
+            except HttpError:  # refused by TLS already
+                status = 403
+            assert status == 403
+
+    asyncio.run(run())
+
+
+def test_a_tenants_ca_says_nothing_of_other_pools() -> None:
+    found = Served()
+    found.settle()
+    own = authority("the tenant's own")
+
+    async def run() -> None:
+        async with found.running():
+            found.cluster.create(bundled(own.bundle))
+            found.pod(member("app-t", TENANT.name, TENANT.namespace), SECOND_UID)
+            await found.truster.refresh()
+            for key in (ECHO, OTHER):
+                for role in (Role.ELEMENT, Role.REGISTRAR):
+                    assert await renews(found, found.leaf(identity(role, key=key), own), key) == 403
+            theirs = found.leaf(identity(uid=SECOND_UID, key=TENANT), own)
+            await found.truster.verified(theirs.chain[0].public_bytes(serialization.Encoding.DER))
+
+    asyncio.run(run())
+
+
+def test_leaves_for_pools_that_do_not_exist_do_not_make_the_operator_read_everything_again_and_again() -> None:
+    found = Served()
+    found.settle()
+    own = authority("the tenant's own")
+
+    async def run() -> None:
+        async with found.running():
+            found.cluster.create(bundled(own.bundle))
+            await found.truster.refresh()
+            found.world.reads.clear()
+            for number in range(10):
+                nowhere = found.leaf(identity(key=Key("tenant", f"nowhere-{number}")), own)
+                with pytest.raises(trust.TrustError):
+                    await found.truster.verified(nowhere.chain[0].public_bytes(serialization.Encoding.DER))
+            assert found.world.reads.count("list serverpools ") <= 1
+
+    asyncio.run(run())
+
+
+_CURVELESS = base64.b64decode(
+    "MIIBJTCByaADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXgwHhcNMjYwMTAxMDAwMDAwWhcNMzYwMTAxMDAwMDAwWjAMMQow"
+)
+SPOILT: dict[str, bytes] = {
+    "nothing": b"",
+    "junk": b"hello",
+    "half a certificate": b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+    "a cut certificate": b"-----BEGIN CERTIFICATE-----\n"
+    + base64.encodebytes(_CURVELESS)
+    + b"-----END CERTIFICATE-----\n",
+    "a leaf": b"",
+    "many": b"",
+}
+
+
+def spoilt(how: str) -> bytes:
+    pem = serialization.Encoding.PEM
+    if how == "a leaf":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([])
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        return builder.sign(key, hashes.SHA256()).public_bytes(pem)
+    if how == "many":
+        return authority("twice").bundle * 20
+    return SPOILT[how]
+
+
+@pytest.mark.parametrize("where", ["a tenant's caBundle", "the CA's Secret"])
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_is_spoilt_in_one_pool_stops_neither_the_others_nor_the_operator(how: str, where: str) -> None:
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with found.running():
+            if where == "the CA's Secret":
+                encoded = base64.b64encode(spoilt(how)).decode()
+                ref = ca_ref(found.cluster, OTHER)
+                found.world.change(ref, lambda live: live.update(data={"tls.crt": encoded, "tls.key": encoded}))
+            else:
+                found.cluster.create(bundled(spoilt(how)))
+            await found.truster.refresh()
+            assert await renews(found, found.leaf()) == 200
+            if where == "the CA's Secret":
+                await found.cluster.reconcile(OTHER)
+                assert found.cluster.condition(OTHER, "AuthorityReady") == ("False", "CALost")
+
+    asyncio.run(run())
+
+
+def test_it_goes_on_by_itself_when_the_api_server_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "PATIENCE", 0.01)
+    from rserpool_operator.kube import KubeError
+    from support.rig_world import WorldKube
+
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with found.running():
+            original, failures, done = WorldKube.list, 3, asyncio.Event()
+
+            async def away(self: WorldKube, *args: Any, **more: Any) -> list[Object]:
+                nonlocal failures
+                failures -= 1
+                if failures >= 0:
+                    raise KubeError(0, "NoAnswer", "no answer")
+                done.set()
+                return await original(self, *args, **more)
+
+            monkeypatch.setattr(WorldKube, "list", away)
+            running = asyncio.create_task(found.truster.run())
+            await asyncio.wait_for(done.wait(), 5)
+            assert not running.done()
+            assert await renews(found, found.leaf()) == 200
+            running.cancel()
+
+    asyncio.run(run())
