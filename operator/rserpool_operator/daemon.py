@@ -106,7 +106,13 @@ class Replica:
             lambda: self._queue.beat if self._leading else None,
         )
         self._control = ControlDesk(
-            self._boards, self._truster, self.metrics, loop.time, lambda: self._leading, self._is_member
+            self._boards,
+            self._truster,
+            self._notes,
+            self.metrics,
+            loop.time,
+            lambda: self._leading,
+            self._is_member,
         )
         self._enrolment = EnrolmentDesk(
             kube,

@@ -168,7 +168,7 @@ class Served:
             check_source=check_source, per_second=per_second, clock=lambda: self.now,
         )  # fmt: skip
         control = ControlDesk(
-            self.cluster.boards, self.truster, metrics, lambda: self.now, lambda: self.leading, self.is_member
+            self.cluster.boards, self.truster, notes, metrics, lambda: self.now, lambda: self.leading, self.is_member
         )
         admission = AdmissionDesk(kube, self.cluster.operator, metrics, lambda: self.now)
         routes = {

@@ -19,7 +19,10 @@ from rserpool_operator.buckets import Buckets
 from rserpool_operator.control.board import Boards
 from rserpool_operator.kube import KubeError
 from rserpool_operator.metrics import OperatorMetrics
+from rserpool_operator.notes import Notes
 from rserpool_operator.observed import Report
+from rserpool_operator.plan import Note
+from rserpool_operator.reasons import Reason
 from rserpool_operator.trust import Truster, TrustError
 from rserpool_operator.work_queue import Key
 
@@ -39,6 +42,7 @@ class ControlDesk:
     Args:
         boards: what is told and said.
         truster: verifies leaves against the pool they name.
+        notes: where intruders are told of.
         leading: whether this replica leads.
         is_member: whether the pod of that UID is a member of that pool now.
     """
@@ -47,6 +51,7 @@ class ControlDesk:
         self,
         boards: Boards,
         truster: Truster,
+        notes: Notes,
         metrics: OperatorMetrics,
         clock: Callable[[], float],
         leading: Callable[[], bool],
@@ -54,6 +59,7 @@ class ControlDesk:
     ) -> None:
         self._boards = boards
         self._truster = truster
+        self._notes = notes
         self._metrics = metrics
         self._clock = clock
         self._leading = leading
@@ -84,6 +90,7 @@ class ControlDesk:
             return self._refuse(str(request.remote), 503, "ApiServer", "the API server does not answer; ask again")
         if role is not identity.role:
             message = f"a leaf of role {identity.role.value} is told nothing as {role.value}"
+            await self._tell(identity, message)
             return self._refuse(str(identity), 403, "OtherRole", message)
         return await self._answer(identity, report, wait)
 
@@ -113,6 +120,19 @@ class ControlDesk:
             return self._refuse(str(identity), 503, "NotKnownYet", "the pool has not been looked at yet; ask again")
         self._metrics.controls.labels("news" if news else "nothing_new").inc()
         return granted(news)
+
+    async def _tell(self, identity: LeafIdentity, message: str) -> None:
+        """Say at the pod that somebody in it asked for what is not its own."""
+        name = self._truster.pod_name(identity.pod_uid)
+        if name:
+            about = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "namespace": identity.namespace,
+                "name": name,
+                "uid": identity.pod_uid,
+            }
+            await self._notes.write(Note(about=about, reason=Reason.CONTROL_REFUSED, message=message, warning=True))
 
     def _refuse(self, peer: str, status: int, reason: str, message: str) -> web.Response:
         self._metrics.controls.labels(reason).inc()
