@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody who asks for what he may not have: a program that is run in pods, and pods to run it in.
+
+What it says is encoded by our own codec; TLS is the standard library's. It never prints a key, a token or a request.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from harness.apps import idle, run_python
+from harness.kubectl import Manifest
+
+OPERATOR: Final = "rserpool-operator.rserpool-system.svc"
+LEADER: Final = "rserpool-operator-leader.rserpool-system.svc"
+AUDIENCE: Final = "rserpool.io/enrolment"
+TOKEN: Final = "/run/rserpool/token/token"
+TOKENS: Final = "/run/tokens"
+"""Where a stranger has its own: ``token`` for enrolment, ``other`` for another audience."""
+IDENTITY: Final = "/run/rserpool/identity/identity.pem"
+
+PROGRAM: Final = r"""
+import http.client, json, os, signal, socket, ssl, sys
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from cryptography.hazmat.primitives import serialization as s
+from rserpool.asap.authorisation import Role
+from rserpool.authority import EmbeddedAuthority, make_request
+from rserpool.identity import LeafIdentity, pe_identifiers
+from rserpool.wire import RFC, Framer, PoolElement, Ppid, TcpTransport, asap, decode, encode, enrp, policies
+
+signal.alarm(50)
+OWN = socket.gethostbyname(socket.gethostname())
+
+def identity(of):
+    return LeafIdentity(trust_domain="cluster.local", namespace=of["namespace"], pool=of["pool"],
+                        role=Role(of["role"]), pod_uid=of["uid"])
+
+def forged(of):
+    now = datetime.now(UTC)
+    own = EmbeddedAuthority.create("rserpool", now, life=timedelta(days=1), leaf_life=timedelta(hours=1))
+    made = make_request(identity(of))
+    key = made.key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+    return key + own.sign(identity(of), made.request, now)
+
+def context(leaf):
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    found.check_hostname, found.verify_mode = False, ssl.CERT_NONE
+    pem = forged(leaf) if isinstance(leaf, dict) else open(leaf, "rb").read() if leaf else b""
+    if pem:
+        descriptor = os.memfd_create("leaf")  # in memory: nothing can be written here
+        os.write(descriptor, pem)
+        found.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    return found
+
+def post(host, path, leaf, headers, body):
+    connection = http.client.HTTPSConnection(host, 8443, timeout=20, context=context(leaf))
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
+    response = connection.getresponse()
+    told = json.loads(response.read())
+    return {"status": response.status, "reason": told.get("reason", ""), "message": told.get("message", "")}
+
+def enrol(to, claim, csr, token=None, token_file=None, leaf=None, dns=()):
+    made = make_request(identity(csr), dns)
+    body = {k: claim[k] for k in ("namespace", "pool", "role")} | {"request": made.request.decode()}
+    if leaf is not None:
+        return post(to, "/v1/renew", leaf, {}, body)
+    found = [p for p in (token_file, "/run/rserpool/token/token", "/run/tokens/token") if p and os.path.exists(p)]
+    text = token or open(found[0]).read().strip()
+    return post(to, "/v1/enrol", None, {"authorization": f"Bearer {text}"}, body)
+
+def control(to, role, leaf):
+    body = {"role": role, "wait": 0, "loaded": {}, "transports": [], "state": {}}
+    return post(to, "/v1/control", leaf, {}, body)
+
+def dial(to, port, service, handle, uid, tls=True, leaf=None):
+    ppid = Ppid[service]
+    own = TcpTransport(port=7007, address=ip_address(OWN))
+    element = PoolElement(identifier=pe_identifiers(uid)[0], home=0, life=30, transport=own,
+                          policy=policies.RoundRobin(), asap_transport=TcpTransport(port=3864, address=own.address))
+    message = (asap.Registration(pool_handle=handle.encode(), element=element) if ppid is Ppid.ASAP
+               else enrp.Presence(sender=0x0BADCAFE, reply_required=True, checksum=0))
+    sock = socket.create_connection((to, port), 20)
+    if tls:
+        sock = context(leaf).wrap_socket(sock)
+    sock.sendall(encode(message, RFC))
+    framer = Framer()
+    while octets := sock.recv(65536):
+        for told in framer.feed(octets):
+            answer = decode(told, ppid, RFC)
+            causes = [int(c.code) for c in getattr(answer, "error", ())]
+            return {"answer": type(answer).__name__, "causes": causes, "rejected": getattr(answer, "reject", None)}
+    return {"fate": "closed"}
+
+def attempt(do, **how):
+    try:
+        return {"enrol": enrol, "control": control, "dial": dial}[do](**how)
+    except ssl.SSLError as e:
+        return {"fate": e.reason or str(e)}
+    except ConnectionError as e:
+        return {"fate": type(e).__name__}
+
+print(json.dumps([attempt(**how) for how in json.loads(sys.argv[1])]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What an attempt came to.
+
+    Attributes:
+        status, reason, message: of the operator's answer.
+        fate: how the connection ended, if there was no answer.
+        answer, causes: of a registrar.
+    """
+
+    status: int = 0
+    reason: str = ""
+    message: str = ""
+    fate: str = ""
+    answer: str = ""
+    causes: tuple[int, ...] = ()
+    rejected: bool | None = field(default=None)
+
+
+def attempt(namespace: str, pod: str, container: str, *attempts: dict[str, Any]) -> list[Told]:
+    """Have a container try these one after another. Five at a time are fewer than the operator slows down."""
+    answers = json.loads(run_python(namespace, pod, container, PROGRAM, json.dumps(attempts)))
+    told = [Told(**{**answer, "causes": tuple(answer.get("causes", ()))}) for answer in answers]
+    assert "ConnectionRefusedError" not in {t.fate for t in told}, "nobody was at the door to refuse anything"
+    return told
+
+
+def who(namespace: str, pool: str, uid: str, role: str = "element") -> dict[str, str]:
+    """An identity."""
+    return {"namespace": namespace, "pool": pool, "role": role, "uid": uid}
+
+
+def enrol(of: dict[str, str], **how: Any) -> dict[str, Any]:
+    """Ask for a certificate of that identity, with the pod's own token; `csr` is what the request itself says."""
+    return {"do": "enrol", "claim": of, "csr": of, "to": OPERATOR, **how}
+
+
+def control(role: str = "element", leaf: str | dict[str, str] = IDENTITY) -> dict[str, Any]:
+    """Ask the leader for news; a leaf that is no path is forged."""
+    return {"do": "control", "to": LEADER, "role": role, "leaf": leaf}
+
+
+def dial(
+    to: str, uid: str, port: int = 3864, service: str = "ASAP", handle: str = "echo", **how: Any
+) -> dict[str, Any]:
+    """Register at a registrar, or (ENRP) be one."""
+    return {"do": "dial", "to": to, "port": port, "service": service, "handle": handle, "uid": uid, **how}
+
+
+def stranger(name: str, account: str = "default", **labels: str) -> Manifest:
+    """A pod that no webhook has changed, with a token for enrolment and one for another audience."""
+    pod = idle(name, **labels)
+    sources = [
+        {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}},
+        {"serviceAccountToken": {"audience": "somebody-else", "expirationSeconds": 3600, "path": "other"}},
+    ]
+    spec = pod["spec"]
+    spec["serviceAccountName"] = account
+    spec["volumes"] = [{"name": "tokens", "projected": {"sources": sources}}]
+    spec["containers"][0]["volumeMounts"] = [{"name": "tokens", "mountPath": TOKENS, "readOnly": True}]
+    return pod

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects that the operator has made, wherever they are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.cluster import SYSTEM
+from harness.kubectl import Manifest, get
+
+OURS: Final = "app.kubernetes.io/managed-by=rserpool-operator"
+POOL_LABEL: Final = "rserpool.io/server-pool"
+_IN_NAMESPACES: Final = (
+    "statefulsets.apps,services,serviceaccounts,configmaps,poddisruptionbudgets.policy,"
+    "networkpolicies.networking.k8s.io,controllerrevisions.apps,persistentvolumeclaims"
+)
+_IN_SYSTEM: Final = (
+    "secrets,certificates.cert-manager.io,issuers.cert-manager.io,certificaterequests.cert-manager.io,"
+    "configmaps,services,serviceaccounts"
+)
+_EVERYBODYS: Final = frozenset({("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")})
+
+
+def name_of(thing: Manifest) -> str:
+    """Kind, namespace and name."""
+    return f"{thing['kind']} {thing['metadata']['namespace']}/{thing['metadata']['name']}"
+
+
+def ours() -> dict[str, str]:
+    """Resource versions of all that pools consist of, but for pods, by name."""
+    found = get(f"{_IN_NAMESPACES}", "-A", "-l", OURS)
+    found += get(_IN_SYSTEM, "-n", SYSTEM, "-l", OURS)
+    found += get("serverpools.rserpool.io", "-A")
+    return {name_of(thing): str(thing["metadata"]["resourceVersion"]) for thing in found}
+
+
+def of_pools_of(namespace: str) -> list[str]:
+    """What the operator keeps in its own namespace for pools of another one: their authorities."""
+    found = get(_IN_SYSTEM, "-n", SYSTEM, "-l", f"rserpool.io/server-pool-namespace={namespace}")
+    # whatever its labels: the name begins with the pool's namespace
+    found += [t for t in get(_IN_SYSTEM, "-n", SYSTEM) if t["metadata"]["name"].startswith(f"{namespace}.")]
+    return sorted({name_of(thing) for thing in found})
+
+
+def left_in(namespace: str) -> list[str]:
+    """What is in a namespace beside what every namespace has: nothing, if only a pool was in it and is gone."""
+    found = get(f"{_IN_NAMESPACES},secrets,pods,leases,endpointslices.discovery.k8s.io", "-n", namespace)
+    return sorted(name_of(thing) for thing in found if (thing["kind"], thing["metadata"]["name"]) not in _EVERYBODYS)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator is killed and goes on; with nothing to do it writes nothing."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from typing import Any
+
+import pytest
+
+from harness import apps, leavings, operators
+from harness.cluster import SYSTEM
+from harness.kubectl import apply, conditions, get, kubectl
+from harness.waiting import NotYet, wait_for
+
+ROUNDS = 3
+SETTLED = 60
+"""Seconds without a write."""
+TAKEN_OVER = 20.0
+"""Seconds in which the other replica reconciles a new pool; three times that is asserted."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _members(namespace: str) -> None:
+    apply([apps.pool(replicas=2), apps.echo(replicas=2)], namespace=namespace)
+    apps.until_ready(namespace)
+    apps.until_members(namespace, "echo", 2, registrars=2)
+
+
+def test_an_operator_killed_at_random_moments_makes_each_pool_once(namespace: str, record_property: Any) -> None:
+    seed = secrets.randbits(32)
+    moments, delays = random.Random(seed), []
+    names = [f"round-{number}" for number in range(ROUNDS)]
+    for number, name in enumerate(names):
+        operators.until_complete()
+        signer = ("CertManager", "Embedded")[number % 2]
+        apply(apps.pool(name, signer=signer, replicas=1), namespace=namespace)
+        delays.append(round(moments.uniform(0.0, 2.5), 2))
+        time.sleep(delays[-1])  # a moment is a time
+        for pod in operators.replicas():
+            operators.kill(pod["metadata"]["name"])
+    began = time.monotonic()
+    for name in names:
+        apps.until_ready(namespace, name, timeout=120)
+    took = time.monotonic() - began
+    record_property("figure", f"operator killed {ROUNDS} times {delays} s after an apply (seed {seed}): "
+                    f"all Ready {took:.1f} s after the last")  # fmt: skip
+    for name in names:
+        found = apps.server_pool(namespace, name)
+        uid = found["metadata"]["uid"]
+        made = get("secrets", "-n", SYSTEM, "-l", f"rserpool.io/server-pool-uid={uid}")
+        assert [s["metadata"]["name"] for s in made] == [f"{namespace}.{name}.{uid[:8]}-g1"]
+        assert list(found["status"]["authority"]["keys"]) == ["1"]
+        apps.until_members(namespace, name, 0, registrars=1)
+    # what was there went on
+    apps.until_members(namespace, "echo", 2, registrars=2)
+    kubectl("-n", namespace, "delete", "serverpool", *names, "--timeout=60s")
+    assert [n for n in leavings.of_pools_of(namespace) if ".round-" in n] == []
+
+
+def test_when_the_leader_is_killed_the_other_one_takes_over(namespace: str, record_property: Any) -> None:
+    first = operators.until_complete()
+    before = {p["metadata"]["uid"] for p in apps.until_pods_ready(namespace, "echo", 2)}
+    since, began = operators.now(), time.monotonic()
+    operators.kill(first)
+    apply(apps.pool("after", replicas=1), namespace=namespace)
+    kubectl("-n", namespace, "scale", "deployment", "echo", "--replicas=3")
+
+    def reconciled() -> float:
+        found = conditions(apps.server_pool(namespace, "after"))
+        if "Accepted" not in found:
+            raise NotYet(found)
+        return time.monotonic() - began
+
+    def enrolled() -> float:
+        new = {p["metadata"]["uid"] for p in apps.pods(namespace, "echo")} - before
+        if not new:
+            raise NotYet("the new member is not there")
+        (newest,) = new
+        said = [line["message"] for line in operators.lines(since) if newest in line["message"]]
+        if not [text for text in said if text.startswith("certified ")]:
+            raise NotYet(said)
+        return time.monotonic() - began
+
+    certified = wait_for(enrolled, 60, "the new member has a certificate")
+    looked = wait_for(reconciled, 3 * TAKEN_OVER, "the other replica reconciles the new pool")
+    apps.until_members(namespace, "echo", 3, registrars=2)
+    joined = time.monotonic() - began
+    apps.until_ready(namespace, "after")
+    record_property(
+        "figure",
+        f"leader killed: a member that starts then has its certificate after {certified:.1f} s and is registered "
+        f"after {joined:.1f} s; a new pool is reconciled after {looked:.1f} s (goal {TAKEN_OVER:g} s)",
+    )
+    assert operators.until_complete() != first
+
+
+def test_with_nothing_to_do_the_operator_writes_nothing(namespace: str, record_property: Any) -> None:
+    operators.until_complete()
+
+    def settled() -> bool:
+        for found in get("serverpools", "-A"):
+            said = {kind: c["status"] for kind, c in conditions(found).items()}
+            if (said.get("Ready"), said.get("Reconciling"), said.get("TrustCurrent")) != ("True", "False", "True"):
+                raise NotYet(f"{found['metadata']['name']}: {said}")
+            counts = found["status"]["elements"]  # a leader hears of every process within half a minute
+            if not counts["matched"] == counts["enrolled"] == counts["registered"]:
+                raise NotYet(f"{found['metadata']['name']}: {counts}")
+        return True
+
+    wait_for(settled, 120, "all pools are settled")
+    apps.until_pods_ready(namespace, "echo", 3)
+    objects, writes = leavings.ours(), operators.writes("leases")
+    names = [p["metadata"]["name"] for p in operators.replicas()]
+    time.sleep(SETTLED)  # what is measured is that nothing happens in it
+    assert names == [p["metadata"]["name"] for p in operators.replicas()], "an operator pod was replaced meanwhile"
+    after = {dict(key)["verb"] + " " + dict(key)["resource"]: n for key, n in operators.writes("leases").items()}
+    before = {dict(key)["verb"] + " " + dict(key)["resource"]: n for key, n in writes.items()}
+    more = {key: n - before.get(key, 0.0) for key, n in after.items() if n != before.get(key, 0.0)}
+    changed = {n for n, version in leavings.ours().items() if objects.get(n) != version}
+    record_property("figure", f"{len(objects)} objects of ours, {SETTLED} s: {sum(more.values()):g} writes")
+    assert more == {}
+    assert changed == set()
+    apps.until_members(namespace, "echo", 3, registrars=2, timeout=5)

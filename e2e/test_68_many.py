@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates are renewed under traffic, pools keep to themselves, and there can be many of them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from harness import apps, operators
+from harness.kubectl import apply, conditions, exec_in, get, kubectl
+from harness.namespaces import fresh
+from harness.pools import dumps, elements, registrars
+from harness.waiting import NotYet, wait_for
+
+SIDECAR = "rserpool-sidecar"
+MANY = 30
+OURS = frozenset({3864, 9902})
+"""Ports on which registrars take elements, users and each other."""
+
+
+def established(namespace: str, pod: str) -> set[tuple[str, str]]:
+    """Connections that stand at a registrar's ports, in both directions, as the kernel has them."""
+    found = set()
+    for line in exec_in(pod, "registrar", "cat", "/proc/net/tcp", namespace=namespace).splitlines()[1:]:
+        local, remote, state = line.split()[1:4]
+        if state == "01" and OURS & {int(end.rpartition(":")[2], 16) for end in (local, remote)}:
+            found.add((local, remote))
+    return found
+
+
+def leaf(namespace: str, pod: str, container: str) -> str:
+    """Which certificate a process has: what of its file is public, as a hash."""
+    program = (
+        "import hashlib; from cryptography import x509; from pathlib import Path;"
+        "pem = Path('/run/rserpool/identity/identity.pem').read_bytes();"
+        "print(x509.load_pem_x509_certificates(pem)[0].serial_number)"
+    )
+    return exec_in(pod, container, "python3", "-c", program, namespace=namespace).strip()
+
+
+def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without_a_connection_lost(
+    namespace: str, record_property: Any
+) -> None:
+    with fresh("e2e-other") as other:
+        for home in (namespace, other):
+            apply([apps.pool(replicas=2), apps.echo(replicas=2), apps.user("user")], namespace=home)
+        for home in (namespace, other):
+            apps.until_ready(home)
+            apps.until_members(home, "echo", 2, registrars=2)
+            apps.until_served(home, "user")
+        keep_to_themselves(namespace, other)
+        processes = [(pod, "registrar") for pod in registrars(namespace, "echo")]
+        processes += [(p["metadata"]["name"], SIDECAR) for p in apps.pods(namespace, "echo")]
+        leaves = {process: leaf(namespace, *process) for process in processes}
+        elsewhere = leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR)
+        standing = {pod: established(namespace, pod) for pod in registrars(namespace, "echo")}
+        assert all(len(found) >= 2 for found in standing.values()), standing
+        began, since = time.monotonic(), time.time()
+        word = datetime.now(UTC).isoformat()
+        kubectl("-n", namespace, "annotate", "serverpool", "echo", f"rserpool.io/renew={word}")
+
+        def renewed() -> bool:
+            same = [process for process in processes if leaf(namespace, *process) == leaves[process]]
+            if same:
+                raise NotYet(f"old leaves: {same}")
+            return True
+
+        wait_for(renewed, 3 * 40, "every process has another leaf")
+        took = time.monotonic() - began
+        for pod, before in standing.items():
+            assert before <= established(namespace, pod), f"{pod} lost {before - established(namespace, pod)}"
+        apps.until_members(namespace, "echo", 2, registrars=2)
+        asked = apps.asked(namespace, "user", since)
+        count = sum(len(found) for found in standing.values())
+        record_property(
+            "figure",
+            f"{len(processes)} leaves renewed within {took:.1f} s: {count} connections stand, {len(asked)} requests, "
+            f"{len(apps.failures(asked))} failed",
+        )
+        assert apps.failures(asked) == []
+        assert leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR) == elsewhere
+        keep_to_themselves(namespace, other)
+
+
+def keep_to_themselves(*homes: str) -> None:
+    """Each pool holds its own elements, knows its own registrars, and serves its own users."""
+    for home in homes:
+        addresses = {p["status"]["podIP"] for p in apps.pods(home, "echo")}
+        for pod, told in dumps(home, "echo").items():
+            held = {e["transport"].split(":")[1] for e in elements(told).values()}
+            assert held == addresses, f"{home}/{pod} holds {held}"
+            strangers = [p["identity"] for p in told["peers"] if f"/ns/{home}/" not in str(p["identity"])]
+            assert len(told["peers"]) == 1, told["peers"]
+            assert strangers == [], f"{home}/{pod} knows {strangers}"
+        names = {p["metadata"]["name"] for p in apps.pods(home, "echo")}
+        assert {r.by for r in apps.asked(home, "user") if r.by} <= names
+
+
+def test_thirty_pools_at_once_become_ready(record_property: Any) -> None:
+    with fresh("e2e-many") as namespace:
+        before, small = (
+            memory(),
+            {"resources": {"requests": {"cpu": "5m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}}},
+        )
+        pools = [apps.pool(f"pool-{number}", replicas=1) for number in range(MANY)]
+        for pool in pools:
+            pool["spec"]["registrars"] |= small
+        began = time.monotonic()
+        apply(pools, namespace=namespace)
+
+        def ready() -> bool:
+            found = get("serverpools", "-n", namespace)
+            states = [conditions(p).get("Ready", {}).get("status") == "True" for p in found]
+            if sum(states) < MANY:
+                raise NotYet(f"{sum(states)} are Ready")
+            return True
+
+        wait_for(ready, 240, f"{MANY} pools are Ready", every=1.0)
+        took, after = time.monotonic() - began, memory()
+        record_property(
+            "figure",
+            f"{MANY} pools at once: all Ready after {took:.1f} s; the operator's replicas take "
+            f"{', '.join(f'{n:.0f}' for n in after)} MiB (before: {', '.join(f'{n:.0f}' for n in before)} MiB)",
+        )
+        assert all(n < 400 for n in after), "near the limit of the chart's 512 MiB"
+        for number in range(0, MANY, 10):
+            apps.until_members(namespace, f"pool-{number}", 0, registrars=1)
+        operators.until_complete()
+
+
+def memory() -> list[float]:
+    """Resident memory of the operator's replicas in MiB, the leader's first."""
+    leader = operators.leader()
+    names = sorted((p["metadata"]["name"] for p in operators.replicas()), key=lambda name: name != leader)
+    found = [operators.samples(operators.page(name), "process_resident_memory_bytes") for name in names]
+    return [operators.total(values) / 2**20 for values in found]
