@@ -16,6 +16,7 @@ from harness.waiting import NotYet, wait_for
 
 PORT: Final = 7007
 RESOURCES: Final = {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
+MEASURES: Final = {"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 
 ECHO: Final = """
 import asyncio, os, signal
@@ -46,11 +47,13 @@ asyncio.run(main())
 """Echoes with its name in front. On SIGTERM it ends at once, or (ON_SIGTERM=ignore) not at all."""
 
 USER: Final = """
-import asyncio, json, os, sys, time
+import asyncio, contextlib, json, os, sys, time
 from rserpool.client import PoolUser, PoolUserError
 from rserpool.handlespace import describe_transport
 
 handle, every = os.environ["HANDLE"], float(os.environ.get("EVERY", "0.05"))
+first, patience = None if os.environ.get("EACH") else 1, float(os.environ.get("PATIENCE", "1"))
+count = int(os.environ.get("USERS", "1"))
 
 def say(**fields):
     print(json.dumps({"at": round(time.time(), 4), **fields}), flush=True)
@@ -64,35 +67,42 @@ async def once(users, number):
         return
     took = round(time.monotonic() - began, 4)
     got = sorted(f"{e.identifier:#010x}" for e in resolution.elements)
-    element = resolution.elements[0]
-    address = str(element.transport.address)
-    try:
-        async with asyncio.timeout(2.0):
-            reader, writer = await asyncio.open_connection(address, element.transport.port)
-            writer.write(b"hello %d\\n" % number)
-            answer = (await reader.readline()).decode().split()
-            writer.close()
-    except (OSError, TimeoutError) as e:
-        say(n=number, resolve=took, got=got, failed="connect", why=f"{address}: {type(e).__name__}: {e}")
-        return
-    if answer[-1:] != [str(number)]:
-        say(n=number, resolve=took, got=got, failed="answer", why=f"{address}: {answer}")
-        return
-    say(n=number, resolve=took, got=got, by=answer[0])
+    by = ""
+    for element in resolution.elements[:first]:
+        address, began = str(element.transport.address), time.time()
+        try:
+            async with asyncio.timeout(2.0):
+                reader, writer = await asyncio.open_connection(address, element.transport.port)
+                writer.write(b"hello %d\\n" % number)
+                answer = (await reader.readline()).decode().split()
+                writer.close()
+        except (OSError, TimeoutError) as e:
+            why = f"{address}: {type(e).__name__}: {e}"
+            say(n=number, resolve=took, got=got, failed="connect", why=why, since=began)
+            return
+        if answer[-1:] != [str(number)]:
+            say(n=number, resolve=took, got=got, failed="answer", why=f"{address}: {answer}", since=began)
+            return
+        by = by or answer[0]
+    say(n=number, resolve=took, got=got, by=by)
 
 async def main():
-    async with PoolUser() as users:
-        running, number = set(), 0
+    async with contextlib.AsyncExitStack() as stack:
+        several = [await stack.enter_async_context(PoolUser(patience=patience)) for _ in range(count)]
+        running, number, clock = set(), 0, asyncio.get_running_loop().time
+        due = clock()
         while True:
             number += 1
-            task = asyncio.create_task(once(users, number))
+            task = asyncio.create_task(once(several[number % len(several)], number))
             running.add(task)
             task.add_done_callback(running.discard)
-            await asyncio.sleep(every)
+            due = max(due + every, clock() - 1)
+            await asyncio.sleep(due - clock())
 
 asyncio.run(main())
 """
-"""Resolves, connects to the first element it gets, sends a line, reads the answer; says how each time went."""
+"""Resolves, connects to the first element it gets (with EACH, to every one), sends a line, reads the answer; says how
+each time went. With USERS it is several users, who ask in turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +143,20 @@ def echo(name: str = "echo", *, pool: str = "echo", replicas: int = 3, manner: s
     return _deployment(name, labels, container, replicas, pod)
 
 
-def user(name: str, *, uses: str = "echo", handle: str = "echo", every: float = 0.05, **pod: Any) -> Manifest:
-    """A pod that uses a pool all the time."""
-    container = _container("user", USER, {"HANDLE": handle, "EVERY": str(every)})
+def user(
+    name: str,
+    *,
+    uses: str = "echo",
+    handle: str = "echo",
+    every: float = 0.05,
+    each: bool = False,
+    environment: dict[str, str] | None = None,
+    **pod: Any,
+) -> Manifest:
+    """A pod that uses a pool all the time: the first element of each answer, or each of them."""
+    own = {"HANDLE": handle, "EVERY": str(every)} | ({"EACH": "1"} if each else {})
+    # it measures, so it must not be the one that waits for a processor
+    container = _container("user", USER, own | (environment or {})) | {"resources": MEASURES}
     template = _template({"app": name, "rserpool.io/uses": uses}, container, pod)
     return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": name}}
 
@@ -251,6 +272,8 @@ def asked(namespace: str, name: str, since: float = 0.0) -> list[Asked]:
     """How the requests of a user went, those begun at `since` (seconds of the epoch) or later."""
     found = []
     for line in k.logs(name, "user", namespace=namespace).splitlines():
+        if not line.startswith("{"):  # the library has something to say too
+            continue
         told = json.loads(line)
         if told["at"] >= since:
             found.append(

@@ -44,6 +44,16 @@ def node_of(pod: str, *, namespace: str) -> str:
     return str(get("pod", pod, "-n", namespace)["spec"]["nodeName"])
 
 
+def kill_container(pod: str, container: str, *, namespace: str) -> None:
+    """Kill all processes of a container, as the kernel does when memory is short; its kubelet is not told."""
+    found = get("pod", pod, "-n", namespace)
+    statuses = [*found["status"].get("initContainerStatuses", []), *found["status"]["containerStatuses"]]
+    (number,) = [s["containerID"].partition("://")[2] for s in statuses if s["name"] == container]
+    # Its processes are found by their control group, which is called after the container.
+    script = f"grep -l {number} /proc/[0-9]*/cgroup 2>/dev/null | cut -d/ -f3 | xargs -r kill -KILL"
+    _must(_docker("exec", found["spec"]["nodeName"], "sh", "-c", script), f"{pod}/{container} cannot be killed")
+
+
 def _must(good: bool, what: str) -> None:
     if not good:
         raise RuntimeError(what)
