@@ -26,7 +26,6 @@ from rserpool_operator.kube.kinds import POD
 from rserpool_operator.leader import lead, mark_leader
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
-from rserpool_operator.observe import has_cert_manager
 from rserpool_operator.plan import Note
 from rserpool_operator.reasons import Reason
 from rserpool_operator.reconcile import Reconciler
@@ -148,7 +147,7 @@ class Replica:
         newest = lambda: self._truster.context  # noqa: E731 - read anew for each connection
         try:
             async with serving(settings.server, self._routes(), self._truster.context, newest, pages, self._refused):
-                await self._watch()
+                self._watch()
                 own = settings.installation
                 background = [
                     self._truster.run(),
@@ -169,13 +168,12 @@ class Replica:
         await self._truster.refresh()
         return True
 
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         own = self._settings.installation
-        cert_manager = await patiently(lambda: has_cert_manager(self._kube, own.namespace))
         self._watchers = [
             pools_watcher(own.watch, self._seen, loop),
-            own_watcher(own.namespace, self._seen, loop, cert_manager=cert_manager),
+            own_watcher(own.namespace, self._seen, loop),
         ]
         for watcher in self._watchers:
             watcher.start()

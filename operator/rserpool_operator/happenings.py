@@ -104,6 +104,6 @@ class Happenings:
         pool = labels.get(names.OWNER_LABEL)
         if not pool:
             return
-        if plural in ("secrets", "certificates"):
+        if plural == "secrets":
             self._truster.look_again()
         self._look_at(Key(labels.get(names.OWNER_NAMESPACE_LABEL) or body["metadata"]["namespace"], pool))

@@ -102,15 +102,15 @@ def pools_watcher(namespaces: tuple[str, ...], seen: Seen, loop: asyncio.Abstrac
     return Watcher("pools", registry, settings, namespaces)
 
 
-def own_watcher(namespace: str, seen: Seen, loop: asyncio.AbstractEventLoop, *, cert_manager: bool) -> Watcher:
-    """Watches the pools' authorities in the operator's own namespace."""
+def own_watcher(namespace: str, seen: Seen, loop: asyncio.AbstractEventLoop) -> Watcher:
+    """Watches the pools' authorities in the operator's own namespace.
+
+    Their Secrets only: cert-manager's own kinds may come and go with it, and a Secret is what it is all about.
+    """
     registry, settings = _registry(), _settings()
     ours = ",".join(f"{key}={value}" for key, value in names.MANAGED_BY.items())
     settings.watching.label_selectors["", "v1", "secrets"] = ours
     _on_event(registry, "", "v1", "secrets", seen, loop)
-    if cert_manager:
-        settings.watching.label_selectors["cert-manager.io", "v1", "certificates"] = ours
-        _on_event(registry, "cert-manager.io", "v1", "certificates", seen, loop)
     return Watcher("own", registry, settings, (namespace,))
 
 
