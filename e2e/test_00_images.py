@@ -84,7 +84,11 @@ def test_the_operator_image_runs_and_has_nothing_to_install_with(cluster: Cluste
 
 
 def test_the_kubelet_refuses_neither_image_for_a_name_instead_of_a_user_number(cluster: Cluster) -> None:
-    names = {name for node in get("nodes") for image in node["status"]["images"] for name in image.get("names", [])}
-    for tag in (cluster.version, cluster.next_version):
-        for name in ("node", "operator"):
-            assert any(known.endswith(f"/rserpool-{name}:{tag}") for known in names), f"rserpool-{name}:{tag} is loaded"
+    def loaded() -> bool:  # kubelets tell of images after a while
+        names = {name for node in get("nodes") for image in node["status"]["images"] for name in image.get("names", [])}
+        for tag in (cluster.version, cluster.next_version):
+            for name in ("node", "operator"):
+                assert any(known.endswith(f"/rserpool-{name}:{tag}") for known in names), f"rserpool-{name}:{tag}"
+        return True
+
+    wait_for(loaded, 60, "both images are in the nodes under both tags")

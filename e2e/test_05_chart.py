@@ -152,7 +152,7 @@ def test_the_operator_can_read_the_configuration_it_is_given(name: str) -> None:
             "example.org",
         )
         assert (settings.enrolment.check_source, settings.enrolment.per_second) == (False, 0.5)
-        assert (settings.lease.duration, settings.lease.renew, settings.lease.retry) == (20.0, 15.0, 0.5)
+        assert (settings.lease.duration, settings.lease.renew, settings.lease.retry) == (20.0, 15.0, 3.0)
         assert (settings.log.level, settings.log.format) == ("debug", "text")
 
 

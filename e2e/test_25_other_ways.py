@@ -12,11 +12,15 @@ from harness.manifests import certificate, issuer
 from harness.waiting import wait_for
 
 
+def _is_ready(issuer: str) -> bool:
+    return conditions(get("issuer", issuer, "-n", SYSTEM)).get("Ready", {}).get("status") == "True"
+
+
 def test_a_pool_of_the_users_own_issuer_is_certified_by_it(namespace: str) -> None:
     names = [f"{namespace}-root", f"{namespace}-ca"]
     apply([issuer(names[0]), certificate(names[1], names[0]), issuer(names[1], secret=names[1])], namespace=SYSTEM)
     try:
-        wait_for(lambda: conditions(get("issuer", names[1], "-n", SYSTEM)).get("Ready"), 30, "the issuer is ready")
+        wait_for(lambda: _is_ready(names[1]), 30, "the issuer is ready")
         root = base64.b64decode(get("secret", names[1], "-n", SYSTEM)["data"]["tls.crt"])
         signer = {
             "type": "IssuerRef",
@@ -56,7 +60,7 @@ def test_what_this_version_lacks_is_said_and_nothing_is_begun(namespace: str) ->
 
     def said() -> str:
         found = conditions(get("serverpool", "wishes", "-n", namespace))
-        assert found["Accepted"]["reason"] == "NotSupported"
+        assert found.get("Accepted", {}).get("reason") == "NotSupported"
         assert found["Stalled"]["status"] == "True"
         assert found["Ready"]["status"] == "False"
         return str(found["Accepted"]["message"])

@@ -31,7 +31,7 @@ VALUES: Final[dict[str, dict[str, Any]]] = {
         "clusterDomain": "cluster.example",
         "trustDomain": "example.org",
         "enrolment": {"checkSource": False, "perSecond": 0.5},
-        "lease": {"duration": "20s", "renew": "15s", "retry": "500ms"},
+        "lease": {"duration": "20s", "renew": "15s", "retry": "3s"},
         "log": {"level": "debug", "format": "text"},
         "webhook": {
             "timeoutSeconds": 9,
