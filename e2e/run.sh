@@ -8,7 +8,7 @@ start=$SECONDS
 "$E2E/up.sh"
 say "Cluster ready after $((SECONDS - start)) s"
 cd "$ROOT"
-.venv/bin/pytest -p no:xdist --timeout 300 e2e "$@" || {
+.venv/bin/pytest -p no:xdist --timeout 300 --durations 12 --durations-min 10 e2e "$@" || {
   status=$?
   say "The cluster is left as it is: export KUBECONFIG=$E2E_KUBECONFIG; make e2e-down removes it"
   exit $status

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from rserpool import __version__
 from rserpool.daemon.metrics import THREATS
 from rserpool_cli.main import build_parser
 from rserpool_operator.metrics import OperatorMetrics
@@ -66,3 +67,8 @@ def _module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_example_runs_images_of_this_version() -> None:
+    tags = set(re.findall(r"rserpool-node:(\S+)", (REPOSITORY / "examples" / "echo" / "application.yaml").read_text()))
+    assert tags == {__version__}
