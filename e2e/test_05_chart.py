@@ -144,7 +144,7 @@ def test_the_operator_can_read_the_configuration_it_is_given(name: str) -> None:
     settings = load(OperatorSettings, None, environment(name))
     assert settings.installation.watch == tuple(VALUES[name].get("watch", {}).get("namespaces", []))
     if name == "everything":
-        assert settings.node.sidecar_resources == VALUES[name]["node"]["sidecarResources"]
+        assert json.loads(settings.node.sidecar_resources) == VALUES[name]["node"]["sidecarResources"]
         assert settings.node.pull_secrets == ("one", "two")
         assert settings.node.pull_policy == "Always"
         assert (settings.installation.cluster_domain, settings.installation.trust_domain) == (

@@ -47,7 +47,7 @@ def test_of_a_ready_pool_the_figures_are_told_and_no_trouble(echo: FakeCluster, 
         "",
         "Registrars: 2 of 2 ready, speaking TCP",
     ]
-    assert lines[5].split() == ["echo-registrar-0", "ready", "Running", "0", "restart(s)", "worker"]
+    assert lines[5].split() == ["echo-registrar-0", "ready", "Running", "0", "worker"]
     assert lines[-2:] == [
         (
             "Elements: 2 pod(s) labelled, 2 enrolled, 2 registered, 0 without a sidecar,"
@@ -132,7 +132,7 @@ def test_registrars_in_trouble_and_members_that_are_missing_are_named(echo: Fake
     assert "Registrars: 1 of 2 ready, speaking TCP" in lines
     (row,) = [line for line in lines if line.startswith("  echo-registrar-1")]
     assert row.split("   ")[-1].strip() == "registrar: CrashLoopBackOff"
-    assert "7 restart(s)" in row
+    assert row.split()[3] == "7"
     assert "  not registered: app-c: it has no sidecar: recreate the pod" in lines
     assert "  registrar echo-registrar-1 is not counted: registrar: CrashLoopBackOff" in lines
 

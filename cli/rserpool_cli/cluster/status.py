@@ -145,7 +145,7 @@ def _registrars(seen: Seen) -> Iterator[str]:
             f"  {r.pod}",
             "ready" if r.ready else "not ready",
             r.phase,
-            f"{r.restarts} restart(s)",
+            str(r.restarts),
             r.node or "-",
             r.trouble,
         )
