@@ -55,6 +55,15 @@ def test_an_insecure_pool_speaks_on_plain_ports_only_and_is_used_without_a_bundl
     assert not failures(asked(namespace, "plain-user")[-5:])
 
 
+def test_a_network_policy_comes_and_goes_with_the_spec_and_selects_registrars_only(namespace: str) -> None:
+    apply(pool("walled", replicas=1, networkPolicy=True), namespace=namespace)
+    until_ready(namespace, "walled")
+    (policy,) = get("networkpolicies", "-n", namespace)
+    assert policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "registrar"
+    kubectl("-n", namespace, "patch", "serverpool", "walled", "--type=merge", "-p", '{"spec":{"networkPolicy":false}}')
+    wait_for(lambda: get("networkpolicies", "-n", namespace) == [], 20, "the policy is gone")
+
+
 def test_what_this_version_lacks_is_said_and_nothing_is_begun(namespace: str) -> None:
     apply(pool("wishes", transport={"order": ["SCTP"]}), namespace=namespace)
 

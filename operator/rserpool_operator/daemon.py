@@ -26,7 +26,7 @@ from rserpool_operator.kube.kinds import POD
 from rserpool_operator.leader import lead, mark_leader
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
-from rserpool_operator.plan import Note
+from rserpool_operator.plan import Note, about_pod
 from rserpool_operator.reasons import Reason
 from rserpool_operator.reconcile import Reconciler
 from rserpool_operator.server import Handler, health_page, metrics_page, serving
@@ -224,13 +224,7 @@ class Replica:
             return
         if pod is None or pod["metadata"]["uid"] != metadata["uid"] or "deletionTimestamp" in pod["metadata"]:
             return
-        about = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "namespace": metadata["namespace"],
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-        }
+        about = about_pod(metadata["namespace"], metadata["name"], metadata["uid"])
         message = f"the pod is no member of ServerPool {key} any more: its element is removed, its identity refused"
         await self._notes.write(Note(about=about, reason=Reason.IDENTITY_REVOKED, message=message, warning=True))
 

@@ -16,7 +16,7 @@ from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
 from rserpool_operator.observe import find_pool, member_pods, observe
-from rserpool_operator.plan import Note, Plan, plan
+from rserpool_operator.plan import Note, Plan, about_pod, plan
 from rserpool_operator.reasons import Reason
 from rserpool_operator.work_queue import NEVER, Key
 
@@ -90,13 +90,7 @@ class Reconciler:
         message = f"there is no ServerPool {key}: the sidecar waits until it is created"
         for pod in await member_pods(self._kube, key.namespace, key.name):
             metadata = pod["metadata"]
-            about = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": key.namespace,
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-            }
+            about = about_pod(key.namespace, metadata["name"], metadata["uid"])
             await self._notes.write(Note(about=about, reason=Reason.POOL_NOT_FOUND, message=message, warning=True))
         return NEVER
 

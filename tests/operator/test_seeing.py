@@ -214,10 +214,10 @@ def test_pools_and_their_objects_and_namespaces_lead_to_looks() -> None:
     seen.happenings.seen("serverpools", "ADDED", raw_pool())
     assert (seen.looked, seen.again, seen.happenings.pools) == ([KEY], 1, {KEY})
     labels = {names.OWNER_LABEL: "echo", names.OWNER_NAMESPACE_LABEL: "demo"}
-    for plural, where in (("secrets", "system"), ("certificates", "system"), ("configmaps", "friend")):
+    for plural, where in (("secrets", "system"), ("statefulsets", "demo"), ("configmaps", "friend")):
         seen.happenings.seen(plural, "MODIFIED", {"metadata": {"namespace": where, "name": "x", "labels": labels}})
     assert seen.looked == [KEY] * 4
-    assert seen.again == 3
+    assert seen.again == 2  # whom to believe follows from the pool, and from the Secret of its authority
     seen.happenings.seen("services", "DELETED", {"metadata": {"namespace": "demo", "name": "x", "labels": {}}})
     assert len(seen.looked) == 4
     space: Object = {"metadata": {"name": "friend", "labels": {"team": "a"}}}

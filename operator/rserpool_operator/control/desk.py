@@ -21,7 +21,7 @@ from rserpool_operator.kube import KubeError
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
 from rserpool_operator.observed import Report
-from rserpool_operator.plan import Note
+from rserpool_operator.plan import Note, about_pod
 from rserpool_operator.reasons import Reason
 from rserpool_operator.trust import Truster, TrustError
 from rserpool_operator.work_queue import Key
@@ -125,13 +125,7 @@ class ControlDesk:
         """Say at the pod that somebody in it asked for what is not its own."""
         name = self._truster.pod_name(identity.pod_uid)
         if name:
-            about = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": identity.namespace,
-                "name": name,
-                "uid": identity.pod_uid,
-            }
+            about = about_pod(identity.namespace, name, identity.pod_uid)
             await self._notes.write(Note(about=about, reason=Reason.CONTROL_REFUSED, message=message, warning=True))
 
     def _refuse(self, peer: str, status: int, reason: str, message: str) -> web.Response:

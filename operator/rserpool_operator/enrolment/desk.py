@@ -27,7 +27,7 @@ from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
-from rserpool_operator.plan import Note
+from rserpool_operator.plan import Note, about_pod
 from rserpool_operator.reasons import Reason
 from rserpool_operator.trust import Truster, TrustError
 
@@ -177,7 +177,7 @@ class EnrolmentDesk:
         return granted({"chain": chain.decode(), "bundle": bundle.decode()})
 
     async def _tell(self, pod: PodFacts, denied: Denied) -> None:
-        about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+        about = about_pod(pod.namespace, pod.name, pod.uid)
         if denied.word == "NoAddressYet":
             return
         reason = Reason.POOL_NOT_FOUND if denied.word == "PoolNotFound" else Reason.ENROLMENT_REFUSED

@@ -5,7 +5,17 @@
 ``status`` what the pool says of itself, ``channel`` what its processes are told; ``effects`` is what plans consist of.
 """
 
-from rserpool_operator.plan.effects import Apply, Channel, CreateAuthority, Delete, Effect, Finalize, Note, Plan
+from rserpool_operator.plan.effects import (
+    Apply,
+    Channel,
+    CreateAuthority,
+    Delete,
+    Effect,
+    Finalize,
+    Note,
+    Plan,
+    about_pod,
+)
 from rserpool_operator.plan.planner import plan
 
-__all__ = ["Apply", "Channel", "CreateAuthority", "Delete", "Effect", "Finalize", "Note", "Plan", "plan"]
+__all__ = ["Apply", "Channel", "CreateAuthority", "Delete", "Effect", "Finalize", "Note", "Plan", "about_pod", "plan"]

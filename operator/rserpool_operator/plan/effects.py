@@ -62,6 +62,11 @@ class Note:
     warning: bool = False
 
 
+def about_pod(namespace: str, name: str, uid: str) -> Object:
+    """A pod, as what a note is about."""
+    return {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """What the pool's processes are told over the control channel.

@@ -29,7 +29,7 @@ from rserpool_operator.observed import Observed
 from rserpool_operator.plan import status as say
 from rserpool_operator.plan.authority import AuthorityPlan, plan_authority
 from rserpool_operator.plan.channel import channel_of
-from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan
+from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan, about_pod
 from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_template, former_pools, owned_by
 from rserpool_operator.plan.status import Condition
 from rserpool_operator.plan.support import unsupported
@@ -268,13 +268,7 @@ def _pod_notes(observed: Observed) -> Iterator[Note]:
     namespace = observed.raw["metadata"]["namespace"]
     for member in observed.members:
         if not member.version:
-            about = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": namespace,
-                "name": member.name,
-                "uid": member.uid,
-            }
+            about = about_pod(namespace, member.name, member.uid)
             message = "labelled as a member of the pool, but it has no sidecar: recreate the pod"
             yield Note(about=about, reason=Reason.NOT_INJECTED, message=message, warning=True)
 
