@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -100,9 +100,9 @@ def _of_each(ask: Callable[[str], str]) -> list[str]:
         return list(threads.map(ask, names))
 
 
-def now() -> str:
-    """The time, for :func:`lines`; nodes are containers, and have this machine's clock."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(ago: float = 0.0) -> str:
+    """The time some seconds ago, for :func:`lines`; nodes are containers, and have this machine's clock."""
+    return (datetime.now(UTC) - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def kill(pod: str) -> None:

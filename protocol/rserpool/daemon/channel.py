@@ -49,6 +49,11 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 LONGEST_AT_START: Final = 5.0
 """The longest pause of a process that cannot begin without an answer."""
+HUNG_UP: Final = ("alert", "closed by the peer", "reset by peer")
+"""How a question ends that was heard and not answered: so TLS says that it does not believe a certificate (TLS 1.3
+tells the client after its handshake, if the words reach it before the end of the connection does)."""
+ESTRANGED_AFTER: Final = 3
+"""Questions in a row that ended so: a leader that restarts hangs up once."""
 ESTRANGED: Final = 60.0
 """Seconds between two attempts to obtain a leaf that the operator believes."""
 MOST_REASONS: Final = 8
@@ -89,7 +94,8 @@ class ControlClient:
             response = await ask(target, "POST", CONTROL, body=body, headers=headers, timeout=wait + PATIENCE)
         except HttpError as e:
             where = f"the operator at {self._host}:{self._port}"
-            raise ChannelError(f"{where} cannot be asked: {e}", stranger="alert" in str(e)) from None
+            hung_up = any(word in str(e) for word in HUNG_UP)
+            raise ChannelError(f"{where} cannot be asked: {e}", hung_up=hung_up) from None
         return read_answer(response.status, response.body)
 
 
@@ -128,6 +134,7 @@ class Channel:
         self._lively_until = asyncio.get_running_loop().time() + LIVELY
         self._reasons: set[str] = set()
         self._estranged_until = 0.0
+        self._hung_up = 0
         self.on_settings: Callable[[str, Tables], str] = lambda _version, _tables: ""
         self.on_ended: Callable[[tuple[str, ...]], None] = lambda _: None
         self.tried = asyncio.Event()
@@ -167,12 +174,13 @@ class Channel:
                 answer = await self._client.ask(body, self._keeper.current, wait)
             except ChannelError as e:
                 self._failed(str(e))
-                if e.stranger:
+                self._hung_up = self._hung_up + 1 if e.hung_up else 0
+                if self._hung_up >= ESTRANGED_AFTER:
                     self._estranged()
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
                 pause = min(pause * 2, LONGEST_PAUSE if self._loaded.settings else LONGEST_AT_START)
                 continue
-            pause = FIRST_PAUSE
+            pause, self._hung_up = FIRST_PAUSE, 0
             news = self._take(answer)
             self._succeeded()
             await self._rest(began, news=news, early=loop.time() - began < wait / 2)

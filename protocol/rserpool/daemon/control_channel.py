@@ -30,12 +30,12 @@ class ChannelError(Exception):
     """The operator gave no answer that can be used; the text says why, in one line.
 
     Attributes:
-        stranger: it did not believe our certificate.
+        hung_up: it was reached, and ended the connection instead of answering.
     """
 
-    def __init__(self, message: str, *, stranger: bool = False) -> None:
+    def __init__(self, message: str, *, hung_up: bool = False) -> None:
         super().__init__(message)
-        self.stranger = stranger
+        self.hung_up = hung_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
