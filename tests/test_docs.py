@@ -39,6 +39,12 @@ def test_the_page_of_reasons_is_what_the_code_says() -> None:
     assert set(TABLE) == set(Reason)
 
 
+def test_every_reason_on_the_page_is_one_that_the_operator_gives() -> None:
+    rooms = (REPOSITORY / "operator").rglob("*.py")
+    code = "".join(room.read_text() for room in rooms if room.name != "reasons.py")
+    assert [reason.name for reason in Reason if not re.search(rf"Reason\.{reason.name}\b", code)] == []
+
+
 def test_every_metric_of_the_operator_is_on_the_page() -> None:
     page = (REPOSITORY / "docs" / "metrics.md").read_text()
     names = {metric.name for metric in OperatorMetrics().registry.collect() if metric.name.startswith("rserpool_")}

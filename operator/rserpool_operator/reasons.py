@@ -40,7 +40,6 @@ class Reason(StrEnum):
     NOTHING_WRONG = "NothingWrong"
     NOT_INJECTED = "NotInjected"
     POOL_NOT_FOUND = "PoolNotFound"
-    ENROLLED = "Enrolled"
     ENROLMENT_REFUSED = "EnrolmentRefused"
     CONTROL_REFUSED = "ControlRefused"
     IDENTITY_REVOKED = "IdentityRevoked"
@@ -119,7 +118,6 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
         "A pod is labelled for a ServerPool that does not exist; its sidecar waits.",
         "Create the ServerPool, or correct the label `rserpool.io/pool`.",
     ),
-    Reason.ENROLLED: ("A pod was given its certificate.", "Nothing."),
     Reason.ENROLMENT_REFUSED: (
         "A pod asked for a certificate that it may not have, or not yet; the message says why.",
         "If it should have it: correct what the message names. Sidecars ask again by themselves.",
