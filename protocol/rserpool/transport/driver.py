@@ -153,9 +153,9 @@ class Driver:
     # -- time
 
     def _arm(self) -> None:
-        """One timer, for the machine's earliest deadline."""
+        """One timer, for the earliest deadline; one that comes too early finds nothing due and is set anew."""
         deadline = self._machine.deadline()
-        if deadline == self._armed and self._timer is not None:
+        if self._armed is not None and deadline is not None and deadline >= self._armed:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -166,7 +166,11 @@ class Driver:
 
     def _wake(self) -> None:
         due, self._timer, self._armed = self._armed or 0.0, None, None
-        self.call(lambda now: self._machine.wake(max(now, due)))  # uvloop is up to half a millisecond early
+        deadline = self._machine.deadline()
+        if deadline is None or deadline > due:  # it was put off after the timer had been set
+            self._arm()
+        else:
+            self.call(lambda now: self._machine.wake(max(now, due)))  # uvloop is up to half a millisecond early
 
     async def close(self) -> None:
         """Stop: no input reaches the machine any more, what was sent before is delivered where that is possible.

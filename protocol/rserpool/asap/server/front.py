@@ -48,6 +48,10 @@ class AsapFront:
 
     def received(self, association: Association, octets: bytes) -> None:
         """Handle one message; parsed whole before anything changes."""
+        usual = self.liveness.expected(association.id, octets)
+        if usual is not None and self._may_be_element(association):
+            self._acknowledged(association, usual)
+            return
         try:
             decoded = decode_and_report(octets, Ppid.ASAP, self._desk.dialect)
         except DecodeError as e:

@@ -9,6 +9,7 @@ thawed sidecar does not believe itself registered.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from rserpool.asap.profiles import RegistrarTimers
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.membership import EXPIRED, Membership, Transition
 from rserpool.handlespace import ElementKey
-from rserpool.wire import Ppid, asap
+from rserpool.wire import Ppid, asap, encode
 
+TICK: Final = 0.02
+"""Elements whose turn comes within so many seconds are asked together: fewer wake-ups, as random as before."""
 MANY_LOST: Final = 20
 """More associations lost than this within a tenth of a second: probes are spread over a second."""
 
@@ -42,6 +45,9 @@ class _Watch:
     outstanding: bool = False
     tries: int = 0
     claim: bool = False
+    question: bytes = b""
+    answer: bytes = b""
+    """Its usual keep-alive and the answer to it, encoded once: most of a registrar's messages are these."""
 
     @property
     def line(self) -> AssociationId | None:
@@ -107,6 +113,16 @@ class Liveness:
             and watch.bucket.wait(self._desk.now) == 0
         ):
             self._ask(key)
+
+    def expected(self, association: AssociationId, octets: bytes) -> asap.EndpointKeepAliveAck | None:
+        """The answer to a keep-alive that these octets are, if they are exactly that; else they have to be read."""
+        keys = self._on.get(association)
+        if keys is None or len(keys) != 1:
+            return None
+        (key,) = keys
+        if self._watched[key].answer != octets:
+            return None
+        return asap.EndpointKeepAliveAck(pool_handle=key[0], pe_identifier=key[1])
 
     def acknowledged(self, association: Association, message: asap.EndpointKeepAliveAck) -> bool:
         """An element has answered. Returns whether it is one that was asked over this association."""
@@ -200,11 +216,18 @@ class Liveness:
         watch.outstanding = True
         timeout = self._timers.keep_alive_timeout
         self._desk.after(("alive", key), timeout, partial(self._unanswered, key), expiry=True)
-        self._desk.send(
-            line,
-            asap.EndpointKeepAlive(
-                server_id=self._desk.server_id, pool_handle=key[0], pe_identifier=key[1], home=watch.claim
-            ),
+        if watch.claim:
+            self._desk.send(line, self._question(key, home=True))
+            return
+        if not watch.question:
+            watch.question = encode(self._question(key), self._desk.dialect)
+            answer = asap.EndpointKeepAliveAck(pool_handle=key[0], pe_identifier=key[1])
+            watch.answer = encode(answer, self._desk.dialect)
+        self._desk.send_octets(line, watch.question)
+
+    def _question(self, key: ElementKey, *, home: bool = False) -> asap.EndpointKeepAlive:
+        return asap.EndpointKeepAlive(
+            server_id=self._desk.server_id, pool_handle=key[0], pe_identifier=key[1], home=home
         )
 
     def _dial(self, watch: _Watch) -> None:
@@ -247,7 +270,8 @@ class Liveness:
 
     def _ask_later(self, key: ElementKey) -> None:
         interval = self._timers.keep_alive * self._desk.rng.uniform(0.5, 1.5)
-        self._desk.after(("alive", key), interval, partial(self._ask, key))
+        at = math.ceil((self._desk.now + interval) / TICK) * TICK
+        self._desk.timers.set(("alive", key), at, partial(self._ask, key))
 
     def _fail(self, key: ElementKey, reason: str) -> None:
         self._membership.drop(key, Change.REMOVED, reason, announce=True)
