@@ -19,6 +19,7 @@ from support.wiredata import DATA
 RSPLIB = json.loads((DATA / "rsplib-checksums.json").read_text())["vectors"]
 
 
+@pytest.mark.rfc("RFC 5353 3.6.2: the checksum is the Internet checksum of handles and identifiers")
 @pytest.mark.parametrize("vector", RSPLIB, ids=lambda v: f"{len(v['pes'])} elements")
 def test_the_checksum_is_rsplibs(vector: dict[str, Any]) -> None:
     total = sum(block_sum(bytes.fromhex(pe["pool_handle_hex"]), pe["pe_identifier"]) for pe in vector["pes"])
@@ -29,6 +30,7 @@ def test_there_are_twenty_vectors() -> None:
     assert len(RSPLIB) == 20
 
 
+@pytest.mark.rfc("RFC 5353 3.6.2: the checksum is the Internet checksum of handles and identifiers")
 @pytest.mark.parametrize(
     ("elements", "checksum"),
     [
@@ -54,6 +56,7 @@ keys = st.tuples(st.sampled_from([b"a", b"bb", b"ccc", b"\xff" * 5]), st.integer
 steps = st.lists(st.tuples(keys, st.sampled_from(["put", "move", "remove"]), st.integers(1, 3)), max_size=60)
 
 
+@pytest.mark.rfc("RFC 5353 3.6.2: the checksum is the Internet checksum of handles and identifiers")
 @given(steps=steps)
 def test_the_checksum_kept_up_to_date_is_that_of_a_fresh_count(steps: list[tuple[tuple[bytes, int], str, int]]) -> None:
     space = Handlespace(Random(0))

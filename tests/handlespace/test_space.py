@@ -28,6 +28,7 @@ def space() -> Handlespace:
     return Handlespace(Random(1))
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a new pool takes policy and transport of its first element")
 def test_a_pool_comes_with_its_first_element_and_goes_with_its_last(space: Handlespace) -> None:
     space.put(b"echo", element(1))
     space.put(b"echo", element(2))
@@ -70,6 +71,7 @@ def test_an_element_that_does_not_fit_its_pool_changes_nothing(
     assert dump(space) == before
 
 
+@pytest.mark.rfc("RFC 5352 3.1: another transport use is refused with cause 0x8")
 def test_data_and_control_must_agree_for_sctp_only(space: Handlespace) -> None:
     sctp = SctpTransport(port=7, addresses=(V4,))
     space.put(b"echo", element(1, transport=sctp))
@@ -121,6 +123,7 @@ def test_the_dump_is_readable(space: Handlespace) -> None:
     assert other["elements"][0]["transport"] == "opaque:0102"
 
 
+@pytest.mark.rfc("RFC 5354 3.12.6: cause 0x5 carries the pool's policy")
 def test_the_inconsistent_policy_cause_shows_the_pools_policy(space: Handlespace) -> None:
     from rserpool.wire import ErrorCause, Ppid, asap, encode
 

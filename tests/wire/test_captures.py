@@ -27,6 +27,7 @@ from support.wireshark import flatten, tell
 CAPTURES = captures()
 
 
+@pytest.mark.rfc("PROTOCOL 15: what rsplib sends is read and written again to the same octets")
 @pytest.mark.parametrize("capture", CAPTURES, ids=str)
 def test_a_capture_is_written_again_to_the_same_octets_in_rsplibs_dialect(capture: Capture) -> None:
     message = decode(capture.octets, capture.ppid, RSPLIB)
@@ -34,6 +35,7 @@ def test_a_capture_is_written_again_to_the_same_octets_in_rsplibs_dialect(captur
     assert encode(message, RSPLIB).hex() == capture.octets.hex()
 
 
+@pytest.mark.rfc("PROTOCOL 15: what rsplib sends is read and written again to the same octets")
 @pytest.mark.parametrize("capture", CAPTURES, ids=str)
 def test_a_capture_is_understood_field_by_field_as_wireshark_understands_it(capture: Capture) -> None:
     message = decode(capture.octets, capture.ppid, RSPLIB)
@@ -66,6 +68,7 @@ def test_rsplib_keeps_a_transport_use_in_the_reserved_field_of_tcp() -> None:
     assert decode(theirs, Ppid.ASAP, RFC) == decode(ours, Ppid.ASAP, RFC)
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: any octets whatever are read or refused")
 @given(capture=st.sampled_from(CAPTURES), data=st.data())
 def test_a_mutated_capture_raises_nothing_but_a_decode_error(capture: Capture, data: st.DataObject) -> None:
     octets = bytearray(capture.octets)

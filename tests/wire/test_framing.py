@@ -11,6 +11,7 @@ from rserpool.wire import DecodeError, Framer, Message, encode
 from support import strategies
 
 
+@pytest.mark.rfc("PROTOCOL 9.6: messages follow each other in a stream of octets")
 @given(messages=st.lists(strategies.messages, max_size=5), data=st.data())
 def test_messages_come_out_whole_however_the_stream_is_cut(messages: list[Message], data: st.DataObject) -> None:
     octets = [encode(m) for m in messages]
@@ -23,6 +24,7 @@ def test_messages_come_out_whole_however_the_stream_is_cut(messages: list[Messag
     assert framer.pending == 0
 
 
+@pytest.mark.rfc("PROTOCOL 9.6: messages follow each other in a stream of octets")
 def test_a_message_length_below_four_ends_the_stream() -> None:
     with pytest.raises(DecodeError):
         Framer().feed(b"\5\0\0\3")

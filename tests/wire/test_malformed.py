@@ -109,6 +109,10 @@ BROKEN_ENRP = {
 }
 
 
+@pytest.mark.rfc("RFC 5354 3: a parameter is as long as it says and lies inside its container")
+@pytest.mark.rfc("RFC 5354 3.4: a transport has as many addresses as its type allows")
+@pytest.mark.rfc("RFC 5354 3.10: an element has one user transport, one policy and at most one ASAP transport")
+@pytest.mark.rfc("RFC 5352 2.2.14: an error message holds one Operation Error")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_asap_message_is_refused_at_the_right_offset(name: str) -> None:
     octets, offset = BROKEN[name]
@@ -118,6 +122,7 @@ def test_a_broken_asap_message_is_refused_at_the_right_offset(name: str) -> None
     assert str(caught.value) == f"offset {offset}: {caught.value.reason}"
 
 
+@pytest.mark.rfc("RFC 5354 3: a parameter is as long as it says and lies inside its container")
 @pytest.mark.parametrize("name", BROKEN_ENRP)
 def test_a_broken_enrp_message_is_refused_at_the_right_offset(name: str) -> None:
     octets, offset = BROKEN_ENRP[name]
@@ -126,6 +131,7 @@ def test_a_broken_enrp_message_is_refused_at_the_right_offset(name: str) -> None
     assert caught.value.offset == offset, str(caught.value)
 
 
+@pytest.mark.rfc("RFC 5354 3.12.4: an invalid value is reported with its parameter")
 def test_a_broken_value_is_reported_with_the_offending_parameter() -> None:
     transport = TCP.replace("0007", "0000")
     with pytest.raises(DecodeError) as caught:
@@ -148,17 +154,20 @@ def test_a_broken_message_without_a_handle_names_nobody() -> None:
     assert caught.value.pe_identifier is None
 
 
+@pytest.mark.rfc("PROTOCOL 14.1: both readings of the last padding are understood")
 def test_octets_after_the_last_parameter_are_taken_for_padding_when_fewer_than_four() -> None:
     octets = bytes.fromhex("05000013" + HANDLE + "abcdef00")
     assert decode(octets, Ppid.ASAP) == asap.HandleResolution(pool_handle=b"EchoPool")
 
 
+@pytest.mark.rfc("RFC 5354 4: flags without a meaning are sent as 0 and ignored")
 def test_undefined_flags_are_ignored_and_not_sent_on() -> None:
     read = decode(message(5, HANDLE, flags=0xFE), Ppid.ASAP)
     assert read == asap.HandleResolution(pool_handle=b"EchoPool")
     assert encode(read)[1] == 0
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: parameters may come in any order, and what has no place is skipped")
 def test_optional_parameters_may_come_in_any_order() -> None:
     octets = message(3, PE_ID + "000c0008000a0004" + HANDLE, flags=1)
     assert decode(octets, Ppid.ASAP) == asap.RegistrationResponse(
@@ -169,6 +178,7 @@ def test_optional_parameters_may_come_in_any_order() -> None:
     )
 
 
+@pytest.mark.rfc("RFC 5354 3.10: the ASAP transport is SCTP")
 @pytest.mark.parametrize("sample", TCP_PROFILE_SAMPLES, ids=lambda s: type(s).__name__)
 def test_tcp_stands_for_sctp_only_with_the_tcp_profile(sample: asap.Registration | enrp.Presence) -> None:
     octets = encode(sample)
@@ -182,6 +192,7 @@ def test_tcp_stands_for_sctp_only_with_the_tcp_profile(sample: asap.Registration
 LENGTHS = {"first": 0, "middle": 1, "last": 2}
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize("place", LENGTHS)
 @pytest.mark.parametrize(
     ("kind", "stops", "reported"),
@@ -204,6 +215,7 @@ def test_an_unknown_parameter_does_what_its_top_bits_say(place: str, kind: int, 
         assert decoded.message.unrecognized[0].raw == bytes.fromhex(unknown)
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize("inner", ["element", "transport"])
 @pytest.mark.parametrize(("kind", "stops"), [(0x4123, True), (0xC123, False)])
 def test_an_unknown_parameter_deep_inside_does_the_same(inner: str, kind: int, *, stops: bool) -> None:
@@ -223,6 +235,7 @@ def test_an_unknown_parameter_deep_inside_does_the_same(inner: str, kind: int, *
         assert encode(decoded.message) == octets
 
 
+@pytest.mark.rfc("RFC 5354 3.12.2: several unknown parameters are reported in one error")
 def test_each_unknown_parameter_gets_a_cause_of_its_own() -> None:
     octets = message(2, "c1230004" + HANDLE + "c1240004" + PE_ID + "41250004")
     with pytest.raises(DecodeError) as caught:
@@ -230,6 +243,7 @@ def test_each_unknown_parameter_gets_a_cause_of_its_own() -> None:
     assert [c.info.hex() for c in caught.value.causes] == ["c1230004", "c1240004", "41250004"]
 
 
+@pytest.mark.rfc("RFC 5354 4: an unknown message does what its top bits say")
 @pytest.mark.parametrize(("kind", "reported"), [(0x0F, False), (0x4F, True), (0x8F, False), (0xCF, False)])
 @pytest.mark.parametrize("ppid", Ppid)
 def test_an_unknown_message_is_reported_only_if_its_top_bits_say_so(kind: int, ppid: Ppid, *, reported: bool) -> None:
@@ -248,6 +262,7 @@ def test_an_unknown_message_too_long_for_an_answer_is_cut() -> None:
     assert len(answer) <= 65536
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: parameters may come in any order, and what has no place is skipped")
 def test_parameters_that_have_no_business_in_a_message_are_skipped() -> None:
     octets = message(2, HANDLE + PE_ID + RR)
     decoded = decode_and_report(octets, Ppid.ASAP)
@@ -279,6 +294,7 @@ def test_a_message_that_has_no_form_on_the_wire_is_not_written(message: asap.Reg
         encode(message)
 
 
+@pytest.mark.rfc("PROTOCOL 3.1: addresses that nobody else could reach are not registered")
 def test_an_ipv4_mapped_address_is_written_as_ipv4() -> None:
     from ipaddress import IPv6Address
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from rserpool.wire.tlv import UnrecognizedParameter
 from support import strategies
 
 
+@pytest.mark.rfc("RFC 5354 4: messages are written and read as their figures show them")
 @given(message=strategies.messages)
 def test_every_message_is_read_as_it_was_written(message: Message) -> None:
     octets = encode(message)
@@ -31,6 +33,7 @@ def test_every_message_can_be_shown_as_json(message: Message) -> None:
     assert json.loads(json.dumps(to_jsonable(message)))["name"]
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: any octets whatever are read or refused")
 @given(octets=st.binary(max_size=200), ppid=st.sampled_from(Ppid), dialect=st.sampled_from([RFC, RSPLIB]))
 def test_arbitrary_octets_raise_nothing_but_a_decode_error(octets: bytes, ppid: Ppid, dialect: object) -> None:
     try:
@@ -39,6 +42,7 @@ def test_arbitrary_octets_raise_nothing_but_a_decode_error(octets: bytes, ppid: 
         assert 0 <= e.offset <= len(octets)
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: any octets whatever are read or refused")
 @given(
     kind=st.integers(1, 14),
     flags=st.integers(0, 255),
@@ -66,6 +70,7 @@ def _top_level(octets: bytes, start: int) -> list[int]:
     return [*cuts, len(octets)]
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: parameters may come in any order, and what has no place is skipped")
 @given(message=strategies.messages, data=st.data())
 def test_a_skippable_parameter_is_kept_verbatim_where_it_stood(message: Message, data: st.DataObject) -> None:
     octets = encode(message)

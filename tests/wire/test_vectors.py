@@ -109,22 +109,26 @@ MEANING: dict[str, Message] = {
 }
 
 
+@pytest.mark.rfc("RFC 5354 4: messages are written and read as their figures show them")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_a_vector_is_read_as_the_message_it_was_written_from(vector: Vector) -> None:
     assert decode(vector.octets, vector.ppid) == MEANING[vector.id]
 
 
+@pytest.mark.rfc("RFC 5354 4: messages are written and read as their figures show them")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_a_message_is_written_octet_by_octet_as_its_vector(vector: Vector) -> None:
     assert encode(MEANING[vector.id]).hex() == vector.octets.hex()
 
 
+@pytest.mark.rfc("PROTOCOL 14.1: both readings of the last padding are understood")
 @pytest.mark.parametrize("vector", [v for v in vectors() if v.accept], ids=str)
 def test_other_readings_of_the_last_padding_give_the_same_message(vector: Vector) -> None:
     for octets in vector.accept:
         assert decode(octets, vector.ppid) == MEANING[vector.id]
 
 
+@pytest.mark.rfc("RFC 5354 4: final padding is sent, not counted and not looked at")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_final_padding_may_be_missing_or_hold_anything(vector: Vector) -> None:
     length = int.from_bytes(vector.octets[2:4])

@@ -15,6 +15,7 @@ from support.wireshark import dissect, flatten, tell
 pytestmark = pytest.mark.tool("tshark", hint="apt-get install tshark")
 
 
+@pytest.mark.rfc("RFC 5354 4: messages are written and read as their figures show them")
 def test_wireshark_shows_every_message_of_ours_field_by_field_and_complains_of_none(tmp_path: Path) -> None:
     layers = dissect([(ppid_of(m), encode(m)) for m in SAMPLES], tmp_path)
     assert len(layers) == len(SAMPLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from random import Random as RandomSource
 
-from rserpool.handlespace.selection import Selector
+from rserpool.handlespace.selection import Increment, Selector
 from rserpool.wire import (
     RFC,
     CauseCode,
@@ -33,14 +33,16 @@ class Pool:
 
     __slots__ = ("_first", "_selector", "elements", "handle", "policy", "transport_type", "use")
 
-    def __init__(self, handle: bytes, first: PoolElement, rng: RandomSource) -> None:
+    def __init__(
+        self, handle: bytes, first: PoolElement, rng: RandomSource, increment: Increment = Increment.ALL
+    ) -> None:
         self.handle = handle
         self.policy: policies.Policy = first.policy
         self.transport_type: ParameterType = first.transport.TYPE
         self.use = _use(first)
         self.elements: dict[int, PoolElement] = {}
         self._first = first
-        self._selector = Selector(first.policy.TYPE, rng)
+        self._selector = Selector(first.policy.TYPE, rng, increment)
 
     def mismatch(self, element: PoolElement) -> ErrorCause | None:
         """Why an element cannot belong to this pool, as the cause to answer with, in the RFC's order of checks."""

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from rserpool.handlespace.checksum import block_sum, fold
 from rserpool.handlespace.pools import Pool
+from rserpool.handlespace.selection import Increment
 from rserpool.wire import PoolElement
 
 ElementKey = tuple[bytes, int]
@@ -21,10 +22,12 @@ class Handlespace:
 
     Args:
         rng: source for the random policies.
+        increment: whose degradation counters an answer raises, in pools that have them.
     """
 
-    def __init__(self, rng: RandomSource) -> None:
+    def __init__(self, rng: RandomSource, increment: Increment = Increment.ALL) -> None:
         self._rng = rng
+        self._increment = increment
         self._pools: dict[bytes, Pool] = {}
         self._owned: dict[int, dict[ElementKey, None]] = {}
         self._sums: dict[int, int] = {}
@@ -58,7 +61,7 @@ class Handlespace:
         key = (handle, element.identifier)
         pool = self._pools.get(handle)
         if pool is None:
-            pool = self._pools[handle] = Pool(handle, element, self._rng)
+            pool = self._pools[handle] = Pool(handle, element, self._rng, self._increment)
         elif pool.mismatch(element):
             return False
         before = pool.elements.get(element.identifier)

@@ -100,7 +100,7 @@ class CauseCode(IntEnum):
 
 
 class PolicyType(IntEnum):
-    """Pool member selection policies (RFC 5356 4 and 5)."""
+    """Pool member selection policies (RFC 5356 4 and 5), and one of rsplib's from the range for private use."""
 
     ROUND_ROBIN = 0x00000001
     WEIGHTED_ROUND_ROBIN = 0x00000002
@@ -111,6 +111,7 @@ class PolicyType(IntEnum):
     LEAST_USED_DEGRADATION = 0x40000002
     PRIORITY_LEAST_USED = 0x40000003
     RANDOMIZED_LEAST_USED = 0x40000004
+    PRIORITY_LEAST_USED_DEGRADATION = 0xB0001003
 
 
 class TransportUse(IntEnum):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pool Member Selection Policy parameters (RFC 5354 3.8, RFC 5356).
+"""Pool Member Selection Policy parameters (RFC 5354 3.8, RFC 5356), and one that rsplib has besides.
 
 Loads and degradations are fractions of 2**32 - 1: ``0`` is 0 %, ``0xffffffff`` is 100 % (RFC 5356 3.1).
 """
@@ -92,6 +92,18 @@ class RandomizedLeastUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityLeastUsedDegradation:
+    """Priority Least Used with Degradation: no policy of RFC 5356, but rsplib's under a number for private use.
+
+    As Priority Least Used, and each time it is given out an element counts as loaded by one degradation more.
+    """
+
+    TYPE: ClassVar = PolicyType.PRIORITY_LEAST_USED_DEGRADATION
+    load: int
+    degradation: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownPolicy:
     """A policy of private use or of the future: carried, not understood."""
 
@@ -109,6 +121,7 @@ KnownPolicy = (
     | LeastUsedDegradation
     | PriorityLeastUsed
     | RandomizedLeastUsed
+    | PriorityLeastUsedDegradation
 )
 Policy = KnownPolicy | UnknownPolicy
 
@@ -122,6 +135,7 @@ _CLASSES: Final[dict[int, tuple[type[KnownPolicy], struct.Struct]]] = {
     LeastUsedDegradation.TYPE: (LeastUsedDegradation, struct.Struct("!II")),
     PriorityLeastUsed.TYPE: (PriorityLeastUsed, struct.Struct("!II")),
     RandomizedLeastUsed.TYPE: (RandomizedLeastUsed, struct.Struct("!I")),
+    PriorityLeastUsedDegradation.TYPE: (PriorityLeastUsedDegradation, struct.Struct("!II")),
 }
 
 _NAMES: Final = {kind: tuple(f.name for f in fields(policy)) for kind, (policy, _) in _CLASSES.items()}

@@ -14,7 +14,7 @@ from rserpool.asap.events import Ignored, Refused
 from rserpool.asap.limits import Rate, TokenBucket
 from rserpool.asap.machine import Desk
 from rserpool.asap.profiles import FAST, RegistrarTimers
-from rserpool.handlespace import Handlespace
+from rserpool.handlespace import Handlespace, Increment
 from rserpool.wire import INFINITE_LIFE, RFC, Dialect, Message, PoolElement, ServerInformation, encode
 
 ANSWERS_BEFORE_CLOSING: Final = 100
@@ -85,6 +85,7 @@ class RegistrarConfig:
         secure: every peer has proved who it is. All or nothing (threat 2.15).
         loopback: addresses of this host may be registered; only where a whole pool runs on it.
         takeover_by_lowest: arbitration of rsplib, which inverts RFC 5353 3.5.1.
+        lud_increment: whose degradation counters an answer raises (RFC 5356 5.2.2).
     """
 
     server_id: int
@@ -97,6 +98,7 @@ class RegistrarConfig:
     secure: bool = True
     loopback: bool = False
     takeover_by_lowest: bool = False
+    lud_increment: Increment = Increment.ALL
 
     @property
     def server_information(self) -> ServerInformation:
@@ -118,7 +120,7 @@ class RegistrarDesk(Desk):
         super().__init__(rng, config.dialect)
         self.config = config
         self.authoriser = authoriser
-        self.space = Handlespace(rng)
+        self.space = Handlespace(rng, config.lud_increment)
         self.kicked: Callable[[Association, str], None] = lambda _association, _reason: None
         self._refusals: dict[AssociationId, _Refusals] = {}
 

@@ -23,6 +23,8 @@ SECURITY: Final = (ErrorCause(CauseCode.SECURITY_REJECTION),)
 RESOURCES: Final = (ErrorCause(CauseCode.LACK_OF_RESOURCES),)
 ROOM: Final = 65535 - 1024
 """Octets of an answer that elements may fill; more are left out, the last first (RFC 5352 6.5.2.1)."""
+MOST: Final = ROOM // 28
+"""Elements that an answer holds at most: none takes fewer octets. Choosing more would be for nothing."""
 SETTLING: Final = 1.0
 """Longest time, in seconds, for which an answer "no such pool" is held back."""
 
@@ -98,10 +100,8 @@ class Resolutions:
         self._desk.send_octets(association, _positive(pool, pool.select(limit), self._desk, updates=subscribed))
 
     def _limit(self, items: int | None) -> int:
-        most = self._desk.config.limits.items
-        if items is None or items in (0, 0xFFFFFFFF):
-            return most
-        return min(items, most) if most else items
+        most = min(self._desk.config.limits.items or MOST, MOST)
+        return most if items is None or items in (0, 0xFFFFFFFF) else min(items, most)
 
     def _subscribe(self, association: AssociationId, handle: bytes, items: int) -> bool:
         pools = self._pools_of.setdefault(association, set())
