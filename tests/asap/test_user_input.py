@@ -42,6 +42,7 @@ def reported(rig: Rig[User]) -> list[int]:
 # -- reports of unreachable elements (RFC 5352 3.5; PROTOCOL 12.5)
 
 
+@pytest.mark.rfc("RFC 3237 2.10: users tell what they experience")
 def test_an_element_out_of_reach_is_reported_to_the_home() -> None:
     rig = at_home()
     report(rig, 5)
@@ -51,6 +52,8 @@ def test_an_element_out_of_reach_is_reported_to_the_home() -> None:
     assert encode(rig.messages[0]).hex() == "09000014000900086563686f000e000800000005"
 
 
+@pytest.mark.rfc("RFC 5352 6.9.2: at most one report of an event")
+@pytest.mark.rfc("PROTOCOL 12.5: reports are limited at their source")
 def test_one_element_is_reported_once_in_ten_seconds() -> None:
     rig = at_home()
     for _ in range(205):
@@ -70,6 +73,8 @@ def test_elements_are_told_apart_by_pool_and_identifier() -> None:
     assert reported(rig) == [5, 5, 6]
 
 
+@pytest.mark.rfc("PROTOCOL 12.5: reports are limited at their source")
+@pytest.mark.rfc("threats 2.13: unreachable reports are limited")
 def test_a_flood_of_reports_is_cut_to_five_at_once_and_one_a_second() -> None:
     """Threat 2.13 (a): an application that loops."""
     rig = at_home()
@@ -112,6 +117,7 @@ def test_who_was_reported_does_not_make_memory_grow_without_end() -> None:
 # -- what comes in
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: any octets whatever are read or refused")
 @given(octets=st.binary(max_size=80))
 def test_arbitrary_octets_change_nothing(octets: bytes) -> None:
     rig = at_home()
@@ -187,6 +193,7 @@ def test_an_answer_nobody_asked_for_is_believed_by_nobody() -> None:
     assert rig.of(PoolUpdated) == []
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a user authenticates its registrar by certificate")
 @pytest.mark.parametrize("caller", [registrar(2), *NO_REGISTRARS], ids=lambda p: p.role.value)
 def test_nobody_calls_a_user(caller: Principal) -> None:
     """Threat 2.7: answers come from registrars the user has chosen."""
@@ -199,6 +206,7 @@ def test_nobody_calls_a_user(caller: Principal) -> None:
     assert outcome(rig, token) is None
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize(
     ("unrecognized", "errors"), [((), 0), ((SKIP_AND_REPORT,), 1)], ids=["as it should be", "with an unknown parameter"]
 )
@@ -221,6 +229,7 @@ def test_an_unknown_parameter_in_an_answer_is_reported(
     assert rig.messages == [asap.AsapError(error=causes)] * errors
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 def test_an_answer_with_a_parameter_that_says_stop_is_no_answer_and_reported() -> None:
     """RFC 5354 3: stop and report."""
     rig = user_rig(script=silent)
@@ -233,6 +242,7 @@ def test_an_answer_with_a_parameter_that_says_stop_is_no_answer_and_reported() -
     assert rig.messages == [asap.AsapError(error=(ErrorCause(CauseCode.UNRECOGNIZED_PARAMETER, raw),))]
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: an error is never answered by an error")
 def test_an_error_is_noted_and_never_answered() -> None:
     rig = at_home()
     rig.feed(

@@ -29,6 +29,7 @@ from support.rig_endpoints import START, outcome, resolve, user_rig
 QUESTION = asap.HandleResolution(pool_handle=POOL)
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a resolution goes to the home registrar, or to one that is found")
 def test_without_a_home_a_registrar_is_found_first() -> None:
     rig = user_rig()
     token = resolve(rig)
@@ -42,6 +43,7 @@ def test_without_a_home_a_registrar_is_found_first() -> None:
     assert rig.machine.deadline() is None
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a resolution goes to the home registrar, or to one that is found")
 def test_the_registrar_that_answered_is_asked_the_next_time() -> None:
     rig = user_rig(registrars=3)
     resolve(rig)
@@ -55,6 +57,7 @@ def test_the_registrar_that_answered_is_asked_the_next_time() -> None:
     assert len(rig.of(Resolved)) == 5
 
 
+@pytest.mark.rfc("PROTOCOL 14.9: a user may say how many elements it wants")
 @pytest.mark.parametrize("items", [0, 1, 0xFFFFFFFF])
 def test_the_number_of_elements_wanted_is_asked_for(items: int) -> None:
     rig = user_rig()
@@ -62,6 +65,7 @@ def test_the_number_of_elements_wanted_is_asked_for(items: int) -> None:
     assert rig.messages == [replace(QUESTION, items=items)]
 
 
+@pytest.mark.rfc("RFC 5352 2.2.6: an answer without a policy means Round Robin")
 def test_the_policy_may_be_missing_in_the_answer() -> None:
     rig = user_rig(script=silent)
     token = resolve(rig)
@@ -82,6 +86,8 @@ def test_rsplibs_dialect_is_spoken_where_it_is_configured() -> None:
 # -- failures
 
 
+@pytest.mark.rfc("PROTOCOL 4: causes nobody knows are accepted")
+@pytest.mark.rfc("RFC 5352 3.3: no element of a negative answer is believed")
 @pytest.mark.parametrize(
     ("causes", "failure", "words"),
     [
@@ -104,6 +110,7 @@ def test_a_negative_answer_ends_the_resolution_at_once(
     assert len(rig.up) == 1  # who answers stays home
 
 
+@pytest.mark.rfc("RFC 5352 3.3: no element of a negative answer is believed")
 def test_no_element_of_a_negative_answer_is_believed() -> None:
     rig = user_rig(script=silent)
     token = resolve(rig)
@@ -113,6 +120,7 @@ def test_no_element_of_a_negative_answer_is_believed() -> None:
     assert (result.failure, result.elements) == (Failure.UNKNOWN_POOL, ())
 
 
+@pytest.mark.rfc("threats 2.7: no malicious registrar answers a user")
 @pytest.mark.parametrize(
     ("found", "words"),
     [
@@ -186,6 +194,7 @@ def test_once_nobody_waits_the_hunt_ends_too() -> None:
     assert len(rig.dialled) <= 3
 
 
+@pytest.mark.rfc("PROTOCOL 12.1: every resolution ends once, in time, with elements or a reason")
 @given(
     at=st.lists(st.sampled_from([None, "connection refused", NO_REGISTRARS[0], registrar(1)]), max_size=5),
     speaks=st.booleans(),
@@ -248,6 +257,7 @@ def test_resolutions_that_wait_for_a_registrar_are_all_asked_when_it_is_found() 
     assert all(outcome(rig, t) is not None for t in tokens)
 
 
+@pytest.mark.rfc("PROTOCOL 12.1: every resolution ends once, in time, with elements or a reason")
 def test_many_resolutions_at_once_all_end() -> None:
     rig = user_rig(registrars=3, script=speaking(2))
     tokens = [resolve(rig, b"pool-%d" % (k % 7)) for k in range(50)]

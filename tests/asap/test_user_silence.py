@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from rserpool.asap.events import Failure, Resolved
 from rserpool.asap.profiles import FAST, RFC
 from rserpool.wire import asap
@@ -15,6 +17,7 @@ from support.rig_endpoints import START, outcome, resolve, user_rig
 QUESTION = asap.HandleResolution(pool_handle=POOL)
 
 
+@pytest.mark.rfc("RFC 5352 3.7.2: after T1 the home is asked again and another registrar sought in parallel")
 def test_after_t1_the_home_is_asked_again_and_another_registrar_is_sought() -> None:
     rig = user_rig(registrars=2)
     resolve(rig)
@@ -34,6 +37,7 @@ def test_after_t1_the_home_is_asked_again_and_another_registrar_is_sought() -> N
     assert rig.dialled[0][1].addresses != home.peer_addresses
 
 
+@pytest.mark.rfc("RFC 5352 3.7.2: after T1 the home is asked again and another registrar sought in parallel")
 def test_the_question_is_repeated_at_most_twice() -> None:
     rig = user_rig(patience=60.0, script=silent)
     token = resolve(rig)
@@ -47,6 +51,7 @@ def test_the_question_is_repeated_at_most_twice() -> None:
     assert len(rig.sent) == 3
 
 
+@pytest.mark.rfc("RFC 5352 3.7.2: after T1 the home is asked again and another registrar sought in parallel")
 def test_the_rfcs_t1_is_fifteen_seconds() -> None:
     rig = user_rig(patience=600.0, timers=RFC.endpoint, script=silent)
     token = resolve(rig)
@@ -56,6 +61,7 @@ def test_the_rfcs_t1_is_fifteen_seconds() -> None:
     assert outcome(rig, token) is not None
 
 
+@pytest.mark.rfc("RFC 5352 3.7.2: an alternate registrar that answers becomes the home")
 def test_an_alternate_registrar_that_answers_becomes_home() -> None:
     rig = user_rig(registrars=2)
     resolve(rig)
@@ -104,6 +110,7 @@ def test_an_alternate_that_is_found_when_all_is_answered_is_let_go() -> None:
     assert len(rig.of(asap.HandleResolution)) == 2
 
 
+@pytest.mark.rfc("RFC 5352 3.6: one registrar becomes home, the other attempts end")
 def test_an_alternate_that_is_not_needed_is_let_go() -> None:
     """One home, and no others beside it (RFC 5352 3.6 SH6)."""
     rig = user_rig(registrars=2, script=silent)
@@ -132,6 +139,7 @@ def test_an_alternate_that_was_asked_something_else_is_still_heard() -> None:
     assert list(rig.up) == [other]
 
 
+@pytest.mark.rfc("RFC 5352 3.6: at most three registrars are tried at once")
 def test_a_slow_home_does_not_make_associations_pile_up() -> None:
     """Never more than three (RFC 5352 3.6 SH1)."""
     rig = user_rig(registrars=9, script=silent)
@@ -152,6 +160,7 @@ def test_an_answer_that_comes_after_the_end_is_no_second_end() -> None:
     assert len(rig.of(Resolved)) == 1
 
 
+@pytest.mark.rfc("RFC 5352 3.7.1: what could not be delivered is not sent again on a dead association")
 def test_a_home_that_is_lost_is_replaced_and_the_question_asked_again() -> None:
     rig = user_rig(registrars=2)
     resolve(rig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from rserpool.asap.effects import AssociationId
 from rserpool.asap.events import PoolUpdated
 from rserpool.asap.profiles import RFC
 from rserpool.asap.user import User
@@ -54,6 +55,8 @@ def test_a_user_that_has_a_registrar_subscribes_at_once() -> None:
     assert rig.dialled == []
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber takes each new answer as the pool")
+@pytest.mark.rfc("RFC 3237 2.11: changes of a pool are pushed to users")
 def test_each_update_is_passed_on() -> None:
     rig = watching()
     rig.feed(rig.at(1), answer(POOL, 1, 2, 3, updates=True))
@@ -75,6 +78,7 @@ def test_a_resolution_of_a_watched_pool_keeps_the_subscription() -> None:
     assert rig.of(asap.HandleResolution)[-1] == asap.HandleResolution(pool_handle=b"other")
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscription is repeated at a new home")
 @pytest.mark.parametrize("how", ["lost", "replaced"])
 def test_subscriptions_are_repeated_at_a_new_home(how: str) -> None:
     rig = watching(b"one", b"two", registrars=2)
@@ -97,6 +101,7 @@ def test_subscriptions_are_repeated_at_a_new_home(how: str) -> None:
     }
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscription is repeated at a new home")
 def test_a_watching_user_seeks_a_new_home_by_itself() -> None:
     rig = watching(registrars=2)
     rig.answers = {}
@@ -109,6 +114,7 @@ def test_a_watching_user_seeks_a_new_home_by_itself() -> None:
     assert SUBSCRIPTION in rig.messages
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber takes each new answer as the pool")
 def test_a_pool_that_goes_is_an_update_without_elements_and_is_asked_for_again() -> None:
     rig = watching()
     rig.script = silent
@@ -244,3 +250,60 @@ def test_a_home_lost_between_two_questions_does_not_end_the_watching() -> None:
     rig.script = silent
     rig.run(4.2)
     assert len(rig.closed) >= 1
+
+
+# -- what a cache may rely on
+
+
+def test_a_subscription_is_known_from_the_answer_that_accepts_it_to_the_loss_of_its_association() -> None:
+    rig = user_rig(registrars=2, script=silent)
+    rig.do(rig.machine.watch(POOL, rig.now))
+    (home,) = rig.up
+    assert rig.machine.subscription(POOL) is None
+    rig.feed(home, answer(POOL, 1, updates=True))
+    assert rig.machine.subscription(POOL) == home
+    assert rig.machine.subscription(b"other") is None
+    rig.lose(home)
+    assert rig.machine.subscription(POOL) is None
+    (new,) = rig.up
+    rig.feed(new, answer(POOL, 1, updates=True))
+    assert rig.machine.subscription(POOL) == new != home
+
+
+@pytest.mark.parametrize("how", ["refused", "gone", "not watched", "another home"])
+def test_a_subscription_ends_with_whatever_ends_it(how: str) -> None:
+    rig = user_rig(registrars=2, script=silent)
+    rig.do(rig.machine.watch(POOL, rig.now))
+    (home,) = rig.up
+    rig.feed(home, answer(POOL, 1, updates=True))
+    if how == "refused":
+        rig.feed(home, answer(POOL, 1))
+    elif how == "gone":
+        rig.feed(home, answer(POOL, updates=True, error=[UNKNOWN_POOL]))
+    elif how == "not watched":
+        rig.do(rig.machine.unwatch(POOL, rig.now))
+    else:
+        resolve(rig, b"three")
+        rig.run(0.6)
+        rig.feed(next(a for a in rig.up if a != home), answer(b"three", 1))
+        assert home not in rig.up
+    assert rig.machine.subscription(POOL) is None
+
+
+def test_what_a_pool_consists_of_is_told_when_the_subscription_is_known_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a cache would take what is kept up to date for what grows old."""
+    rig = user_rig(script=silent)
+    rig.do(rig.machine.watch(POOL, rig.now))
+    (home,) = rig.up
+    seen: list[AssociationId | None] = []
+    monkeypatch.setattr(rig.machine.desk, "emit", lambda _: seen.append(rig.machine.subscription(POOL)))
+    rig.feed(home, answer(POOL, 1, updates=True))
+    assert seen == [home]
+
+
+def test_no_element_of_a_negative_update_is_told() -> None:
+    rig = watching()
+    rig.feed(rig.at(1), answer(POOL, 5, error=[UNKNOWN_POOL]))
+    assert members(rig) == [[]]

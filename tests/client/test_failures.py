@@ -133,9 +133,9 @@ def test_a_user_who_asks_too_often_is_refused_and_not_told_that_there_is_no_pool
         ):
             for _ in range(2):
                 with pytest.raises(UnknownPoolError):
-                    await user.resolve("nobody")
+                    await user.resolve("nobody", fresh=True)
             with pytest.raises(RefusedError, match="LACK_OF_RESOURCES"):
-                await user.resolve("nobody")
+                await user.resolve("nobody", fresh=True)
 
     asyncio.run(main())
 

@@ -109,8 +109,8 @@ def test_a_resolution_nobody_waits_for_any_more_leaves_nothing() -> None:
         async with silent() as scope, PoolUser(scope, patience=30) as user:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(user.resolve("echo"), 0.05)
-            assert not user._waiting
-            assert not user._machine._open
+            assert not user._directory._questions
+            assert not user._directory.machine._open
 
     asyncio.run(main())
 
@@ -210,10 +210,10 @@ def test_an_element_that_speaks_no_tcp_is_not_connected_to() -> None:
 def test_when_the_home_registrar_is_gone_another_answers() -> None:
     async def body(found: RunningPool, user: PoolUser) -> None:
         before = await user.resolve("echo")
-        home = next(a for a in user._machine.desk.associations.values())
+        home = next(a for a in user._directory.machine.desk.associations.values())
         index = [str(p.place.address) for p in found.plan.registrars].index(str(home.peer_addresses[0]))
         await found.end_registrar(index)
-        after = await user.resolve("echo")
+        after = await user.resolve("echo", fresh=True)
         assert {e.identifier for e in after.elements} == {e.identifier for e in before.elements}
 
     with_pool(body, insecure(registrars={"replicas": 2}), patience=3)
@@ -226,7 +226,7 @@ def test_a_registrar_that_comes_back_is_found_again() -> None:
         found.start_registrar(0)
         await found.serving(0)
         await found.has(2)
-        assert len((await user.resolve("echo")).elements) == 2
+        assert len((await user.resolve("echo", fresh=True)).elements) == 2
 
     with_pool(body, elements=2)
 

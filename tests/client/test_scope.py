@@ -187,3 +187,43 @@ def test_the_folder_is_that_of_the_session_or_one_of_the_users_own(monkeypatch: 
     assert runtime_directory() == Path("/run/user/7/rserpool")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert runtime_directory() == Path(tempfile.gettempdir()) / f"rserpool-{os.getuid()}"
+
+
+# -- whether the pool's elements speak frames
+
+
+@pytest.mark.parametrize(("text", "framed"), [("true\n", True), ("false\n", False), (" True ", True), (None, False)])
+def test_a_mount_says_whether_there_is_a_control_channel(tmp_path: Path, text: str | None, framed: bool) -> None:
+    folder = mount(tmp_path, "a.svc:3864")
+    (folder / "bundle.pem").write_bytes(BUNDLE)
+    if text is not None:
+        (folder / "control-channel").write_text(text)
+    assert find_scope({}, folder).control_channel is framed
+
+
+@pytest.mark.parametrize("octets", [b"yes", b"", b"1", b"true false", b"\xff"])
+def test_what_is_neither_true_nor_false_is_refused_and_not_guessed(tmp_path: Path, octets: bytes) -> None:
+    folder = mount(tmp_path, "a.svc:3864")
+    (folder / "bundle.pem").write_bytes(BUNDLE)
+    (folder / "control-channel").write_bytes(octets)
+    with pytest.raises(ScopeError, match="control-channel"):
+        find_scope({}, folder)
+
+
+def test_the_environment_says_whether_there_is_a_control_channel(bundle: Path) -> None:
+    environ = {"RSERPOOL_REGISTRARS": "a.svc:3864", "RSERPOOL_BUNDLE": str(bundle)}
+    assert find_scope(environ, bundle.parent).control_channel is False
+    for text, framed in (("true", True), ("false", False)):
+        environ["RSERPOOL_CONTROL_CHANNEL"] = text
+        assert find_scope(environ, bundle.parent).control_channel is framed
+    environ["RSERPOOL_CONTROL_CHANNEL"] = "maybe"
+    with pytest.raises(ScopeError, match=r"RSERPOOL_CONTROL_CHANNEL is 'maybe'; write true or false"):
+        find_scope(environ, bundle.parent)
+
+
+@pytest.mark.parametrize(("changes", "framed"), [({}, False), ({"control_channel": True}, True)])
+def test_a_pool_that_runs_here_says_whether_it_has_a_control_channel(
+    runtime: Path, changes: dict[str, Any], framed: bool
+) -> None:
+    leave_state(runtime, **changes)
+    assert [s.control_channel for s in running_pools()] == [framed]

@@ -99,8 +99,9 @@ def test_two_watchers_of_a_pool_both_see_it_and_one_may_go() -> None:
         await found.end_sidecar(1)
         assert len((await anext(other)).elements) == 1
         await other.aclose()  # type: ignore[attr-defined]
-        assert user._machine._watched == set()
-        assert user._watchers == {}
+        assert user._directory.machine._watched == set()
+        assert user._directory._followers == {}
+        assert user._watchers == set()
 
     with_pool(body)
 

@@ -77,7 +77,7 @@ class User(EndpointMachine):
         self._tokens = count(1)
         self._open: dict[int, _Resolution] = {}
         self._watched: set[bytes] = set()
-        self._subscribed: set[bytes] = set()
+        self._subscribed: set[bytes] = set()  # at the home registrar, as long as it stays home
         self._no_registrar = ""
         self._reports = TokenBucket(REPORTS, 0.0)
         self._reported = Buckets(Rate(1 / REPORT_INTERVAL, 1))
@@ -128,7 +128,15 @@ class User(EndpointMachine):
             self.desk.timers.cancel(("subscribe", handle))
             if self._home is not None and handle in self._subscribed:  # without the S flag: it need not tell us
                 self.desk.send(self._home, asap.HandleResolution(pool_handle=handle))
+            self._subscribed.discard(handle)
         return self._leave()
+
+    def subscription(self, handle: bytes) -> AssociationId | None:
+        """The association over which a registrar has promised to tell of the pool's changes; ``None``: none has.
+
+        What was learnt of the pool is fresh as long as this stays the same (RFC 5352 3.3 C4).
+        """
+        return self._home if handle in self._subscribed else None
 
     def report(self, handle: bytes, pe_identifier: int, now: float) -> list[Effect]:
         """Tell the registrar that an element could not be reached; at most once in a while (RFC 5352 3.5)."""
@@ -209,7 +217,7 @@ class User(EndpointMachine):
         """A registrar that did not answer in all that time is not asked again; its association ends."""
         self.desk.close(association, "it does not answer", abort=True)
         if association == self._home:
-            self._home = None
+            self._at_home(None)
             if self._watched:
                 self._hunter.hunt()
 
@@ -220,7 +228,7 @@ class User(EndpointMachine):
             self.desk.close(association.id, "nobody needs it any more")
             return
         if self._home is None:
-            self._home = association.id
+            self._at_home(association.id)
             for handle in sorted(self._watched):
                 self._subscribe(handle)
         for resolution in list(self._open.values()):
@@ -262,11 +270,17 @@ class User(EndpointMachine):
         self._hunter.confirmed()
         if association.id == self._home:
             return
-        before, self._home = self._home, association.id
+        before = self._home
+        self._at_home(association.id)
         self.desk.close(before, "another registrar answers")
         self._hunter.stop()
         for handle in sorted(self._watched):
             self._subscribe(handle)
+
+    def _at_home(self, home: AssociationId | None) -> None:
+        """Another registrar is home, or none is: what the former one promised is void."""
+        self._home = home
+        self._subscribed.clear()
 
     def _end(self, resolution: _Resolution, failure: Failure, reason: str) -> None:
         self._forget(resolution.token)
@@ -310,13 +324,14 @@ class User(EndpointMachine):
     def _update(self, response: asap.HandleResolutionResponse) -> None:
         handle = response.pool_handle
         gone = any(cause.code == CauseCode.UNKNOWN_POOL_HANDLE for cause in response.error)
-        if gone or not response.error:
-            self.desk.emit(PoolUpdated(pool_handle=handle, policy=response.policy, elements=response.elements))
-        if response.accept_updates:
+        if response.accept_updates and not response.error:
             self._subscribed.add(handle)
         else:  # the pool is gone, or the registrar cannot: ask again from time to time
             self._subscribed.discard(handle)
             self.desk.after(("subscribe", handle), self._timers.t1, partial(self._subscribe, handle))
+        if gone or not response.error:
+            elements = () if gone else response.elements  # none of a negative answer is believed
+            self.desk.emit(PoolUpdated(pool_handle=handle, policy=response.policy, elements=elements))
 
     # -- inputs
 
@@ -335,6 +350,6 @@ class User(EndpointMachine):
         if association.id != self._home:
             return
         avoid = Endpoint(association.kind, association.peer_addresses, association.peer_port)
-        self._home = None
+        self._at_home(None)
         if self._open or self._watched:
             self._hunter.hunt(avoid=avoid)

@@ -33,8 +33,11 @@ class Scope:
         registrars: host and port of each.
         bundle: trusted authorities, PEM; ``None`` only in a pool without security.
         namespace, pool, trust_domain: whose certificates registrars must have; empty: whoever the bundle vouches for.
+        control_channel: the pool's elements speak frames, cookies and user data, on the port they are registered with
+            (``spec.controlChannel``). It is told, never guessed.
         local: address to speak from; ``None`` for any.
         origin: where this was found, for people.
+        sockets: control sockets of registrars that run on this machine, by their names.
     """
 
     registrars: tuple[tuple[str, int], ...]
@@ -42,6 +45,7 @@ class Scope:
     namespace: str = ""
     pool: str = ""
     trust_domain: str = ""
+    control_channel: bool = False
     local: Address | None = None
     origin: str = "given"
     sockets: Mapping[str, Path] = field(default_factory=dict)
@@ -79,26 +83,53 @@ def _from_environment(environ: Mapping[str, str]) -> Scope:
     bundle = environ.get("RSERPOOL_BUNDLE")
     if bundle is None:
         raise ScopeError("RSERPOOL_REGISTRARS is set, but not RSERPOOL_BUNDLE: name the file to trust")
-    return make_scope(environ["RSERPOOL_REGISTRARS"].split(","), Path(bundle), origin="environment")
+    framed = _truth(environ.get("RSERPOOL_CONTROL_CHANNEL", "false"), "RSERPOOL_CONTROL_CHANNEL")
+    places = environ["RSERPOOL_REGISTRARS"].split(",")
+    return make_scope(places, Path(bundle), origin="environment", control_channel=framed)
 
 
 def _from_mount(mounted: Path) -> Scope:
+    places = _text(mounted / "registrars").split()
+    insecure = (mounted / "insecure").is_file()  # whoever could put that there could as well put another bundle there
+    framed = mounted / "control-channel"
+    return make_scope(
+        places,
+        None if insecure else mounted / "bundle.pem",
+        origin=str(mounted),
+        control_channel=framed.is_file() and _truth(_text(framed), str(framed)),
+    )
+
+
+def _text(file: Path) -> str:
     try:
-        places = (mounted / "registrars").read_text().split()
+        return file.read_text()
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
-        raise ScopeError(f"{mounted / 'registrars'} cannot be read: {reason}") from None
-    insecure = (mounted / "insecure").is_file()  # whoever could put that there could as well put another bundle there
-    return make_scope(places, None if insecure else mounted / "bundle.pem", origin=str(mounted))
+        raise ScopeError(f"{file} cannot be read: {reason}") from None
 
 
-def make_scope(places: list[str] | tuple[str, ...], bundle: Path | None, *, origin: str = "given") -> Scope:
+def _truth(text: str, what: str) -> bool:
+    """Yes or no and nothing between: whoever guessed wrong would speak without frames to who expects them."""
+    word = text.strip().lower()
+    if word not in {"true", "false"}:
+        raise ScopeError(f"{what} is {word!r}; write true or false")
+    return word == "true"
+
+
+def make_scope(
+    places: list[str] | tuple[str, ...],
+    bundle: Path | None,
+    *,
+    origin: str = "given",
+    control_channel: bool = False,
+) -> Scope:
     """A scope from what people write.
 
     Args:
         places: ``host:port`` of each registrar.
         bundle: file with the authorities to trust; ``None`` in a pool without security.
         origin: where this came from.
+        control_channel: the pool's elements speak frames.
 
     Raises:
         ScopeError: a place cannot be read, or the bundle cannot.
@@ -114,7 +145,7 @@ def make_scope(places: list[str] | tuple[str, ...], bundle: Path | None, *, orig
         raise ScopeError(f"the bundle {bundle} holds no certificate that can be read; write PEM")
     if not registrars:
         raise ScopeError("no registrar was named; write host:port")
-    return Scope(registrars=registrars, bundle=pem, origin=origin)
+    return Scope(registrars=registrars, bundle=pem, origin=origin, control_channel=control_channel)
 
 
 def _holds_certificates(pem: bytes) -> bool:
@@ -148,6 +179,7 @@ def running_pools() -> Iterator[Scope]:
             namespace=state["namespace"],
             pool=state["pool"],
             trust_domain=state["trust_domain"],
+            control_channel=state.get("control_channel") is True,
             local=ip_address(state["client"]) if state["client"] else None,
             origin=state["directory"],
             sockets={r["name"]: Path(r["socket"]) for r in state["registrars"]},
