@@ -19,6 +19,8 @@ from rserpool.pool.values import (
     DURATION_PATTERN,
     LABEL_PATTERN,
     LONGEST_DURATION,
+    METRIC_ADVICE,
+    METRIC_PATTERN,
     format_duration,
 )
 
@@ -109,7 +111,7 @@ def _names() -> Iterator[CelRule]:
 
 
 def _fixed() -> Iterator[CelRule]:
-    for field in (".policy.type", ".elements.protocol", ".security.mode", ".security.enrolment"):
+    for field in (".policy.type", ".elements.protocol", ".controlChannel", ".security.mode", ".security.enrolment"):
         yield CelRule(at="spec", check=f"self{field} == oldSelf{field}", message=FIXED, field=field)
 
 
@@ -141,6 +143,24 @@ def _elements() -> Iterator[CelRule]:
         (f"{tcp} || {http}", ".health"),
     ):
         yield CelRule(at="spec.elements", check=f"{other} || {check}", message=message, field=field)
+    yield CelRule(
+        at="spec.elements.load",
+        check="self.source != 'prometheus' || has(self.metric) && self.metric != ''",
+        message="is required with source prometheus; write the metric's name",
+        field=".metric",
+    )
+    yield CelRule(
+        at="spec.elements.load.metric",
+        check=f"self == '' || self.matches(r'{METRIC_PATTERN}')",
+        message=METRIC_ADVICE,
+    )
+    yield CelRule(
+        at="spec.elements",
+        check="self.load.source == 'cpu' || has(self.load.port) || self.protocol == 'TCP'",
+        message="is required: the element's port does not speak TCP; write a TCP port",
+        field=".load.port",
+    )
+    yield positive("spec.elements.load.minimumInterval")
     yield CelRule(
         at="spec.elements.drain",
         check=_if_duration(f"duration(self) <= {_span(_LONGEST_DRAIN)}", "self"),

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/configuration.md from the declarations of settings, and docs/reasons.md from the table: `make docs`."""
+"""Writes the pages that are made from the code: settings, reasons, and conformance from the tests: `make docs`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # where the catalogue and the tests with their markers are
+
+from conformance.catalogue import chapters
+from conformance.markers import all_proofs
+from conformance.page import join, page
 from rserpool.daemon.channel import FIRST_PAUSE, INTERVAL, LIVELY, LONGEST_PAUSE, SHORT_WAIT, WAIT
 from rserpool.daemon.settings import PREFIX, example
 from rserpool_operator.config import OperatorSettings
@@ -15,6 +21,7 @@ from rserpool_sidecar.config import SidecarSettings
 
 PAGE: Final = Path(__file__).parent / "configuration.md"
 REASONS: Final = Path(__file__).parent / "reasons.md"
+CONFORMANCE: Final = Path(__file__).parent / "conformance.md"
 
 
 def configuration() -> str:
@@ -35,14 +42,15 @@ Who uses a ServerPool never writes these files: `rserpool up` does, from the man
 
 There is no file: the pod's environment says who the process is and whom it asks, and with `[operator] url` set the
 rest comes over the control channel, from the operator's leader, over TLS with the process's own leaf. It is laid over
-the process's own configuration; `[network]`, `[operator]`, `[control]`, the names in `[pool]` and everything in
-`[security]` but `mode` are the pod's own and cannot be changed by it. Then:
+the process's own configuration; `[network]`, `[operator]`, `[control]`, the ports in `[channel]`, the names in `[pool]`
+and everything in `[security]` but `mode` are the pod's own and cannot be changed by it. Then:
 
 * **Start**: identity, then settings, then the protocol. While it waits, `/readyz` and the control socket's `/status`
   say in one line for what, and why. SIGTERM ends a process that waits at once.
 * **Changes** come into force without a restart: a registrar's timers, limits, users and peers; a sidecar's policy,
-  health, registrars and timers. The pool handle, the mode, the dialect, and an application's port and protocol need a
-  new pod: the log says so, and the version is not reported as loaded. Impossible values leave everything as it is.
+  health, registrars and timers. The pool handle, the mode, the dialect, an application's port and protocol, and whether
+  it has a [control channel](control-channel.md) need a new pod: the log says so, and the version is not reported as
+  loaded. Impossible values leave everything as it is.
 * **Rhythm**: a registrar lets the operator wait up to {WAIT:g} s for news, and only {SHORT_WAIT:g} s in the first
   {LIVELY:g} s after its start and after each change of its elements, so that what it counts is known soon. A sidecar
   asks every {INTERVAL:g} s, a fifth more or less, and at once when its own state changes, at most once a second. An
@@ -98,3 +106,4 @@ Each condition of a ServerPool and each Event of the operator has one of these; 
 if __name__ == "__main__":
     PAGE.write_text(configuration())
     REASONS.write_text(reasons())
+    CONFORMANCE.write_text(page(join(chapters(), all_proofs())))

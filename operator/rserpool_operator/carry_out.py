@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,11 +12,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rserpool.authority.embedded import self_signed
+from rserpool.session.cookies import SHORTEST_KEY
 from rserpool_operator import names
 from rserpool_operator.kube import Kube, KubeError, Object, kind_of
 from rserpool_operator.kube.kinds import SECRET, SERVER_POOL
 from rserpool_operator.observed import Observed
-from rserpool_operator.plan import Apply, CreateAuthority, Delete, Effect, Finalize, Plan
+from rserpool_operator.plan import AddCookieKey, Apply, CreateAuthority, Delete, Effect, Finalize, Plan
 
 FINALIZER_MANAGER: Final = "rserpool-operator-finalizer"
 
@@ -44,6 +46,8 @@ async def _carry_out(effect: Effect, observed: Observed, kube: Kube) -> None:
             await kube.apply(SERVER_POOL, pool, manager=FINALIZER_MANAGER)
         case CreateAuthority():
             await _create_authority(effect, kube)
+        case AddCookieKey():
+            await _add_cookie_key(effect, kube)
 
 
 def _server_pool(observed: Observed) -> Object:
@@ -65,6 +69,33 @@ async def _create_authority(effect: CreateAuthority, kube: Kube) -> None:
         await kube.create(SECRET, effect.namespace, secret)
     except KubeError as e:
         if e.status != 409:
+            raise
+
+
+async def _add_cookie_key(effect: AddCookieKey, kube: Kube) -> None:
+    """Make a key: in a Secret that is not there yet, or in the very state of it that was seen."""
+    key = base64.b64encode(secrets.token_bytes(SHORTEST_KEY)).decode()
+    metadata: Object = {
+        "name": effect.name,
+        "namespace": effect.namespace,
+        "labels": dict(effect.labels),
+        "annotations": {
+            names.COOKIE_KEYS: ",".join(str(number) for number in effect.kept),
+            names.COOKIE_KEYS_CHANGED: effect.at.isoformat(),
+            names.RENEW: effect.renew,
+        },
+    }
+    data: dict[str, str | None] = {str(effect.number): key}
+    if effect.version:
+        metadata["resourceVersion"] = effect.version
+        gone = {str(number): None for number in effect.dropped}
+        await kube.patch(SECRET, effect.namespace, effect.name, {"metadata": metadata, "data": data | gone})
+        return
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data}
+    try:
+        await kube.create(SECRET, effect.namespace, secret)
+    except KubeError as e:
+        if e.status != 409:  # somebody was quicker: what is there is looked at again
             raise
 
 

@@ -26,9 +26,13 @@ SHAPE: Final = "rserpool.io/shape"
 DRAINED: Final = "rserpool.io/drain"
 """Annotation of a pod: seconds by which its grace period was lengthened."""
 RENEW: Final = "rserpool.io/renew"
-"""Annotation of a ServerPool: leaves obtained before it had this value are renewed."""
+"""Annotation of a ServerPool: leaves obtained before it had this value are renewed, and so are the keys of cookies."""
 ACCEPT_CA: Final = "rserpool.io/accept-ca"
 """Annotation of a ServerPool: the user's word that a CA key that was lost may be replaced by this one (or ``new``)."""
+COOKIE_KEYS: Final = "rserpool.io/cookie-keys"
+"""Annotation of the Secret with a pool's cookie keys: their numbers, the newest first."""
+COOKIE_KEYS_CHANGED: Final = "rserpool.io/cookie-keys-changed"
+"""Annotation of that Secret: when the newest key was made."""
 FINALIZER: Final = "rserpool.io/authority"
 LEADER_LABEL: Final = "rserpool.io/leader"
 """On the operator's pods: which of them leads; the leader's Service selects it."""
@@ -37,6 +41,7 @@ MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "rserpool-operator"}
 
 ASAP_TLS, ASAP_PLAIN, ENRP_TLS, ENRP_PLAIN = 3864, 3863, 9902, 9901
 REGISTRAR_HTTP, SIDECAR_HTTP = 8080, 8081
+CHANNEL, CHANNEL_HTTP = 7008, 8082
 AUDIENCE: Final = "rserpool.io/enrolment"
 """Of the tokens with which pods enrol; the API server takes them for nothing else."""
 
@@ -73,6 +78,11 @@ def asap_service(pool: str) -> str:
 def users_config_map(pool: str, namespace: str) -> str:
     """What pool users mount; the same name in each namespace that may use the pool."""
     return f"rserpool.{pool}.{namespace}"
+
+
+def cookie_keys(namespace: str, pool: str, uid: str) -> str:
+    """The Secret with the keys of a pool's cookies in the operator's namespace."""
+    return f"{namespace}.{pool}.{uid[:8]}-cookies"
 
 
 def authority(namespace: str, pool: str, uid: str, generation: int) -> str:

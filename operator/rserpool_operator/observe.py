@@ -15,6 +15,7 @@ from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
 from rserpool.pool.problems import explain
 from rserpool.pool.rules import check
+from rserpool.session.cookies import SHORTEST_KEY
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kind, Kube, KubeError, Object, Ref, kind_of
@@ -34,7 +35,7 @@ from rserpool_operator.kube.kinds import (
     STATEFUL_SET,
 )
 from rserpool_operator.manifests.common import registrar_selector
-from rserpool_operator.observed import AuthorityState, Member, Observed, RegistrarPod, Report
+from rserpool_operator.observed import AuthorityState, CookieState, Member, Observed, RegistrarPod, Report
 from rserpool_operator.selectors import selects
 
 
@@ -119,6 +120,7 @@ async def observe(
         objects=objects,
         foreign=foreign,
         authority=await _authority(kube, pool, raw, installation, objects) if pool is not None else AuthorityState(),
+        cookies=await cookie_state(kube, raw, pool, installation.namespace),
         members=tuple(_member(pod) for pod in pods),
         registrars=tuple(_registrar(pod) for pod in registrars),
         user_namespaces=user_namespaces,
@@ -189,6 +191,49 @@ async def _authority(
     certificate = certificate_of(secret) if secret is not None and ours else b""
     live = objects.get(Ref(CERTIFICATE, installation.namespace, name), {})
     return AuthorityState(available=available, exists=secret is not None, certificate=certificate, says=_says(live))
+
+
+async def cookie_state(kube: Kube, raw: Object, pool: ServerPool | None, namespace: str) -> CookieState:
+    """The keys of the pool's cookies, if it has any.
+
+    Raises:
+        KubeError: they cannot be read.
+    """
+    if pool is None or not pool.spec.control_channel:
+        return CookieState()
+    uid = raw["metadata"]["uid"]
+    secret = await kube.get(SECRET, namespace, names.cookie_keys(pool.metadata.namespace, pool.metadata.name, uid))
+    if secret is None:
+        return CookieState()
+    metadata = secret["metadata"]
+    annotations = metadata.get("annotations") or {}
+    if (metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) != uid:
+        return CookieState(exists=True)
+    numbers = (n for n in annotations.get(names.COOKIE_KEYS, "").split(",") if n.isascii() and n.isdigit())
+    try:
+        changed = datetime.fromisoformat(annotations.get(names.COOKIE_KEYS_CHANGED, ""))
+    except ValueError:
+        changed = None
+    return CookieState(
+        exists=True,
+        ours=True,
+        keys=dict(_cookie_keys(secret.get("data") or {})),
+        order=tuple(dict.fromkeys(int(n) for n in numbers)),
+        changed=changed if changed is not None and changed.tzinfo is not None else None,
+        renew=annotations.get(names.RENEW, ""),
+        version=metadata.get("resourceVersion", ""),
+    )
+
+
+def _cookie_keys(data: Mapping[str, str]) -> Iterable[tuple[int, bytes]]:
+    """What can be used of a Secret's data; what cannot is nobody's key."""
+    for number, text in data.items():
+        try:
+            key = base64.b64decode(text, validate=True)
+        except (ValueError, binascii.Error):
+            continue
+        if number.isascii() and number.isdigit() and int(number) <= 255 and len(key) >= SHORTEST_KEY:
+            yield int(number), key
 
 
 def generation_in_force(raw: Object, pool: ServerPool) -> int:

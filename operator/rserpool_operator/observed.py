@@ -75,6 +75,29 @@ class AuthorityState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CookieState:
+    """The keys of a pool's cookies.
+
+    Attributes:
+        exists: a Secret of their name is there.
+        ours: it is this pool's.
+        keys: by number.
+        order: their numbers, the newest first.
+        changed: when the newest was made; ``None``: it does not say.
+        renew: the user's word on which that was done.
+        version: the Secret's resourceVersion.
+    """
+
+    exists: bool = False
+    ours: bool = False
+    keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    order: tuple[int, ...] = ()
+    changed: datetime | None = None
+    renew: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """One pool's world at one moment.
 
@@ -96,6 +119,7 @@ class Observed:
     objects: Mapping[Ref, Object] = field(default_factory=dict)
     foreign: Mapping[Ref, Object] = field(default_factory=dict)
     authority: AuthorityState = field(default_factory=AuthorityState)
+    cookies: CookieState = field(default_factory=CookieState)
     members: tuple[Member, ...] = ()
     registrars: tuple[RegistrarPod, ...] = ()
     user_namespaces: tuple[str, ...] = ()

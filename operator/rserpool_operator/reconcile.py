@@ -117,4 +117,4 @@ def _describe(effect: object) -> str:
     ref, name = getattr(effect, "ref", None), getattr(effect, "name", None)
     if ref is not None:
         return f"delete {ref}"
-    return f"create authority {name}" if name is not None else f"{type(effect).__name__}"
+    return f"{type(effect).__name__} {name}" if name is not None else f"{type(effect).__name__}"

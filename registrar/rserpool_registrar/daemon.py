@@ -23,7 +23,9 @@ from rserpool.daemon.live import POOLS, LiveSettings
 from rserpool.daemon.places import Places
 from rserpool.daemon.process import ended, first_of, until
 from rserpool.enrp import Registrar
+from rserpool.handlespace import Increment
 from rserpool.identity import Revoking, pe_identifiers
+from rserpool.transport.discovery import Announcing, announcing
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
 from rserpool.transport.tcp import TcpNetwork
@@ -101,14 +103,16 @@ class RegistrarDaemon:
     async def _serve(self, stop: asyncio.Event) -> int:
         if not await self._beginning.begin(stop):
             return 0
-        places = self._places = Places(self._settings.peers.addresses)
+        own = self._settings.network.own
+        families = {address.version for address in own}
+        places = self._places = Places(self._settings.peers.addresses, families, prefer=own[0].version)
         peers = await first_of(places.resolve(), stop, self._beginning.tasks)
         if peers is None:
             await ended(self._beginning.tasks)
             return 0
         timers = self._settings.timers.timers()
         limits = self._settings.limits.tcp(timers.keep_alive_timeout * timers.keep_alive_tries)
-        self._network = TcpNetwork(self._settings.network.address, self._beginning.security, limits)
+        self._network = TcpNetwork(own[0], self._beginning.security, limits, also=own[1:])
         machine = self._machine = self._make(peers, complete=places.complete)
         driver = self._driver = Driver(machine, self._network, self._observer.event)
         places.on_changed = lambda found, complete: driver.call(
@@ -140,6 +144,7 @@ class RegistrarDaemon:
             secure=settings.security.secure,
             loopback=settings.network.loopback,
             takeover_by_lowest=settings.pool.dialect is RSPLIB,
+            lud_increment=Increment(settings.policy.lud_increment),
         )
         return Registrar(config, self._scope(), Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
 
@@ -187,15 +192,34 @@ class RegistrarDaemon:
             "elements": counts.get("elements", 0),
             "own": counts.get("own", 0),
             "attached": counts.get("attached", 0),
-            "peers": counts.get(f"peers {PeerState.ACTIVE.value}", 0),
+            "peers": self._peers_active(),
         }
+
+    def _peers_active(self) -> int:
+        counts = self._machine.counts() if self._machine is not None else {}
+        return counts.get(f"peers {PeerState.ACTIVE.value}", 0)
 
     async def _listen_when(self, serving: asyncio.Event, driver: Driver) -> None:
         """Elements and users are let in when there is something to tell them."""
         await serving.wait()
         assert self._network is not None
         await self._network.listen(Ppid.ASAP, self._settings.network.asap_port, driver)
+        if self._settings.discovery.multicast:
+            await self._announcing().run()
         await asyncio.Event().wait()
+
+    def _announcing(self) -> Announcing:
+        settings = self._settings
+        return announcing(
+            settings.discovery.where,
+            settings.network.own,
+            settings.network.asap_port,
+            server_id=self._server_id,
+            t6=settings.timers.timers().t6,
+            rng=Random(secrets.randbits(128)),  # noqa: S311 - chances, not secrets
+            dialect=settings.pool.dialect,
+            registrars=self._peers_active,
+        )
 
     # -- what is looked at
 

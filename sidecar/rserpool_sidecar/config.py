@@ -6,15 +6,26 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from rserpool.asap.profiles import PROFILES, EndpointTimers
 from rserpool.daemon import parsers as parse
-from rserpool.daemon.sections import ControlSection, LogSection, OperatorSection, PoolSection, SecuritySection
+from rserpool.daemon.sections import (
+    ControlSection,
+    DiscoverySection,
+    LogSection,
+    OperatorSection,
+    PoolSection,
+    SecuritySection,
+)
 from rserpool.daemon.settings import KeyFaultError, section, setting
 from rserpool.wire import Address, Policy, SctpTransport, TcpTransport, Transport, UdpTransport, policies
 from rserpool.wire.policies import MAX_LOAD
+from rserpool_sidecar.channel.section import ChannelSection
+from rserpool_sidecar.load.section import LoadSection
 
 _U32 = parse.integer(0, 0xFFFFFFFF)
+_DURATION = parse.optional(parse.seconds)
 _POLICIES = (
     "RoundRobin",
     "WeightedRoundRobin",
@@ -25,6 +36,7 @@ _POLICIES = (
     "LeastUsedDegradation",
     "PriorityLeastUsed",
     "RandomizedLeastUsed",
+    "PriorityLeastUsedDegradation",
 )
 
 
@@ -102,8 +114,13 @@ class PolicySection:
     weight: int = setting(_U32, "WeightedRoundRobin, WeightedRandom: share of the work.", 1)
     priority: int = setting(_U32, "Priority: the larger number comes first.", 0)
     degradation: float = setting(
-        parse.number(0, 1), "LeastUsedDegradation, PriorityLeastUsed: load one more user adds.", 0.0
+        parse.number(0, 1), "LeastUsedDegradation, PriorityLeastUsed(Degradation): load one more user adds.", 0.0
     )
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the policy goes by the load."""
+        return "LeastUsed" in self.type
 
     def policy(self, load: float) -> Policy:
         """The policy with its data, at a load from 0 to 1."""
@@ -125,6 +142,8 @@ class PolicySection:
                 return policies.PriorityLeastUsed(share, more)
             case "RandomizedLeastUsed":
                 return policies.RandomizedLeastUsed(share)
+            case "PriorityLeastUsedDegradation":
+                return policies.PriorityLeastUsedDegradation(share, more)
             case _:
                 return policies.RoundRobin()
 
@@ -149,22 +168,39 @@ class TimersSection:
     """How fast failures are noticed; empty: as the profile has it."""
 
     profile: str = setting(parse.one_of(*PROFILES), "Fast or RFC, as the registrars'.", "Fast")
-    registration_life: float | None = setting(parse.optional(parse.seconds), "Registration Life, whole seconds.", "")
+    registration_life: float | None = setting(_DURATION, "Registration Life, whole seconds.", "")
+    t2: float | None = setting(_DURATION, "T2-registration: wait for an answer.", "")
+    t3: float | None = setting(_DURATION, "T3-deregistration: wait for an answer.", "")
+    t4: float | None = setting(_DURATION, "T4-reregistration, at the longest.", "")
+    t5: float | None = setting(_DURATION, "T5-Serverhunt, the first round.", "")
+    t7: float | None = setting(_DURATION, "T7-ENRPoutdate, for how long an announced registrar is remembered.", "")
+    retran_max: float | None = setting(_DURATION, "RETRAN-MAX, the longest round and pause.", "")
+    max_attempts: int | None = setting(
+        parse.optional(parse.integer(0, 1000)), "MAX-REG-ATTEMPT, repetitions before a failure is reported.", ""
+    )
+    connect: float | None = setting(_DURATION, "To open an association, TLS included.", "")
+    hunt_stagger: float | None = setting(_DURATION, "Between the attempts of a round.", "")
+    silent_home: float | None = setting(_DURATION, "A home that is silent for so long is left; 0s: never.", "")
     leave: float = setting(parse.seconds, "Longest time to deregister in when the process ends.", "5s")
 
     def timers(self) -> EndpointTimers:
         """The timers in force."""
-        timers = PROFILES[self.profile].endpoint
-        if self.registration_life is None:
-            return timers
-        return dataclasses.replace(timers, life=int(self.registration_life))
+        own = ("profile", "registration_life", "leave")
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in own}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if self.registration_life is not None:
+            changes["life"] = int(self.registration_life)
+        return dataclasses.replace(PROFILES[self.profile].endpoint, **changes)
 
     def check(self) -> None:
-        """Whether a registration can have such a life.
+        """Whether a registration can have such a life, and whether there is time to wait.
 
         Raises:
-            KeyFaultError: it cannot.
+            KeyFaultError: it cannot, or there is none.
         """
+        for key in ("t2", "t3", "t4", "t5", "t7", "retran_max", "connect"):
+            if getattr(self, key) == 0:
+                raise KeyFaultError(key, "0 is no time to wait; write a duration such as 500ms")
         life = self.registration_life
         if life is not None and (life < 3 or life % 1 or life > 0x7FFFFFFF):
             raise KeyFaultError("registration_life", f"{life:g} s cannot be; write whole seconds, 3 or more: 30s")
@@ -178,10 +214,27 @@ class SidecarSettings:
     network: NetworkSection = section(NetworkSection)
     registrars: RegistrarsSection = section(RegistrarsSection)
     application: ApplicationSection = section(ApplicationSection)
+    channel: ChannelSection = section(ChannelSection)
     policy: PolicySection = section(PolicySection)
+    load: LoadSection = section(LoadSection)
     health: HealthSection = section(HealthSection)
     security: SecuritySection = section(SecuritySection)
     operator: OperatorSection = section(OperatorSection)
     timers: TimersSection = section(TimersSection)
+    discovery: DiscoverySection = section(DiscoverySection)
     control: ControlSection = section(ControlSection)
     log: LogSection = section(LogSection)
+
+    @property
+    def user_transport(self) -> Transport:
+        """The User Transport: the channel's, or the application's own."""
+        address = self.network.address
+        return self.channel.transport(address) if self.channel.enabled else self.application.transport(address)
+
+    @property
+    def application_addresses(self) -> tuple[Address, ...]:
+        """Where the application may listen: with a channel also where no pool user can go round it."""
+        address = self.network.address
+        if not self.channel.enabled or address.is_loopback:
+            return (address,)
+        return (address, ip_address("::1" if address.version == 6 else "127.0.0.1"))

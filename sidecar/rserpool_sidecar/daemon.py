@@ -9,13 +9,13 @@ import logging
 import secrets
 from collections.abc import Mapping
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from rserpool.asap.authorisation import Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.element import Element, ElementConfig
-from rserpool.asap.events import ElementState
+from rserpool.asap.events import ElementState, Event
 from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import json_response, shows
 from rserpool.daemon.control_channel import one_line
@@ -26,17 +26,22 @@ from rserpool.daemon.live import POOLS, LiveSettings
 from rserpool.daemon.places import Places
 from rserpool.daemon.process import ended, first_of, until
 from rserpool.identity import pe_identifiers
+from rserpool.transport.discovery import Listening, Registrars
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
 from rserpool.transport.tcp import TcpLimits, TcpNetwork
 from rserpool.wire import Ppid
 from rserpool_sidecar.config import SidecarSettings
-from rserpool_sidecar.health import Probe, Prober, http_get, tcp_socket
+from rserpool_sidecar.health import Probe, Prober, anywhere, http_get, tcp_socket
+from rserpool_sidecar.load.measuring import Loading
 from rserpool_sidecar.observe import Observer
 
+if TYPE_CHECKING:
+    from rserpool_sidecar.channel.relay import ChannelRelay
+
 _log: Final = logging.getLogger("rserpool.sidecar")
-FIXED: Final = {**POOLS, "application": frozenset({"port", "protocol"})}
-"""What a sidecar cannot change while it runs: the application beside it would not follow."""
+FIXED: Final = {**POOLS, "application": frozenset({"port", "protocol"}), "channel": frozenset({"enabled"})}
+"""What a sidecar cannot change while it runs: the application beside it, or pool users, would not follow."""
 
 
 async def main(settings: SidecarSettings, stop: asyncio.Event) -> int:
@@ -67,13 +72,17 @@ class SidecarDaemon:
         self._live.on_changed = self._reconfigure
         self._keeper = keeper
         self._beginning = Beginning(Role.ELEMENT, keeper, operator, self._live, self._told)
-        self._load = 0.0
+        self._load = Loading(settings)
+        self._load.on_change = self._load_changed
         self._draining = False
         self._leave_by: float | None = None
         self._machine: Element | None = None
         self._driver: Driver | None = None
         self._network: TcpNetwork | None = None
         self._places: Places | None = None
+        self._relay: ChannelRelay | None = None
+        self._known: Registrars | None = None
+        self._heard: Listening | None = None
         self._prober = Prober(self._probe(), settings.health)
         self._prober.on_change = self._health_changed
         self._observer = Observer(self._gauges, asyncio.get_running_loop().time)
@@ -108,7 +117,8 @@ class SidecarDaemon:
     async def _serve(self, stop: asyncio.Event) -> int:
         if not await self._beginning.begin(stop):
             return 0
-        places = self._places = Places(self._settings.registrars.addresses)
+        own = self._settings.network.address
+        places = self._places = Places(self._settings.registrars.addresses, {own.version})
         registrars = await first_of(places.resolve(), stop, self._beginning.tasks)
         if registrars is None:
             await ended(self._beginning.tasks)
@@ -117,19 +127,45 @@ class SidecarDaemon:
         limits = TcpLimits(handshake=timers.connect, idle=0.0)
         self._network = TcpNetwork(self._settings.network.address, self._beginning.security, limits)
         machine = self._machine = self._make(registrars)
-        driver = self._driver = Driver(machine, self._network, self._observer.event)
-        places.on_changed = lambda found, _: driver.call(lambda now: machine.set_registrars(found, now))
+        driver = self._driver = Driver(machine, self._network, self._event)
+        known = self._known = Registrars(lambda found: driver.call(lambda now: machine.set_registrars(found, now)))
+        known.configured(registrars)
+        places.on_changed = lambda found, _: known.configured(found)
         if self._keeper is not None:
             self._keeper.on_renewed = lambda: driver.call(machine.changed)
         await self._network.listen(Ppid.ASAP, self._settings.network.asap_port, driver)
-        if self._prober.healthy:
-            driver.call(machine.serve)
         try:
-            return await until(stop, [*self._beginning.tasks, places.run(), self._prober.run()])
+            if self._settings.channel.enabled:
+                from rserpool_sidecar.channel.opening import open_channel  # noqa: PLC0415 - most pools have none
+
+                self._relay = await open_channel(lambda: self._settings, self._beginning.security, self._observer.event)
+            if self._prober.healthy:
+                driver.call(machine.serve)
+            relaying = [self._relay.run()] if self._relay is not None else []
+            looking = [self._listening(known).run()] if self._settings.discovery.multicast else []
+            looking = [*looking, self._prober.run(), self._load.run()]
+            return await until(stop, [*self._beginning.tasks, places.run(), *relaying, *looking])
         finally:
             await self._leave("the sidecar ends")
+            if self._relay is not None:
+                await self._relay.drain(self._settings.channel.drain)
+                await self._relay.close()
             await driver.close()
             await asyncio.sleep(0.05)  # what was sent last is on its way before the process is gone
+
+    def _listening(self, known: Registrars) -> Listening:
+        """Hear registrars announce themselves, beside those that are configured."""
+        settings = self._settings
+        own, t7 = (settings.network.address,), settings.timers.timers().t7
+        listening = self._heard = Listening(settings.discovery.where, own, t7, settings.pool.dialect)
+        listening.on_changed = known.announced
+        return listening
+
+    def _event(self, event: Event) -> None:
+        """The machine tells what happened."""
+        self._observer.event(event)
+        if self._known is not None:
+            self._known.event(event)
 
     def _make(self, registrars: tuple[Endpoint, ...]) -> Element:
         settings = self._settings
@@ -139,8 +175,8 @@ class SidecarDaemon:
         config = ElementConfig(
             pool_handle=settings.pool.pool_handle,
             identifiers=pe_identifiers(uid),
-            transport=settings.application.transport(address),
-            policy=settings.policy.policy(self._load),
+            transport=settings.user_transport,
+            policy=settings.policy.policy(self._load.registered),
             listening=Endpoint(TransportKind.TCP, (address,), settings.network.asap_port),
             registrars=registrars,
             timers=settings.timers.timers(),
@@ -151,27 +187,36 @@ class SidecarDaemon:
 
     def _probe(self) -> Probe:
         health = self._settings.health
-        address = self._settings.network.address
+        addresses = self._settings.application_addresses
         port = health.port or self._settings.application.port
         if health.probe == "httpGet":
-            return http_get(address, port, health)
-        return tcp_socket(address, port, health.timeout)
+            return anywhere([http_get(address, port, health) for address in addresses], health.timeout)
+        return anywhere([tcp_socket(address, port, health.timeout) for address in addresses], health.timeout)
 
     # -- what the operator says, and is told
 
     def _reconfigure(self, before: SidecarSettings) -> None:
         """Other settings are in force."""
         after = self._settings
-        if (after.health, after.application) != (before.health, before.application):
+        looked_at = (after.health, after.application, after.application_addresses)
+        if looked_at != (before.health, before.application, before.application_addresses):
             self._prober.replace(self._probe(), after.health)
+        self._load.reconfigure(after)
         machine = self._machine
         if machine is None or self._driver is None or self._places is None:
             return
-        policy, timers = after.policy.policy(self._load), after.timers.timers()
+        if self._relay is not None:
+            self._relay.reconfigure(after.channel, (after.application_addresses, after.application.port))
+        policy, timers = after.policy.policy(self._load.registered), after.timers.timers()
         self._driver.call(lambda now: machine.reconfigure(now, timers=timers))
         self._driver.call(lambda now: machine.set_policy(policy, now))
         if after.registrars != before.registrars:
             self._places.replace(after.registrars.addresses)
+
+    def _load_changed(self, load: float) -> None:
+        if self._driver is not None and self._machine is not None:
+            policy = self._settings.policy.policy(load)
+            self._driver.call(lambda now: self._element.set_policy(policy, now))
 
     def _told(self) -> State:
         """How it is, for the operator."""
@@ -238,34 +283,36 @@ class SidecarDaemon:
         return json_response(self._status())
 
     async def _set_load(self, request: Request) -> Response:
-        """Take the application's word for its load, from 0 to 1."""
+        """Take the application's word for its load, from 0 to 1, until it says that it is to be measured again."""
         try:
-            load = float(json.loads(request.body)["load"])
+            said = json.loads(request.body)["load"]
+            load = None if said == "measured" else float(said)
         except (ValueError, KeyError, TypeError):
-            return Response(status=400, body=b'write {"load": a number from 0 to 1}\n')
-        if not 0 <= load <= 1:
+            return Response(status=400, body=b'write {"load": a number from 0 to 1}, or {"load": "measured"}\n')
+        if load is not None and not 0 <= load <= 1:
             return Response(status=400, body=b"load is a number from 0 to 1\n")
-        self._load = load
-        if self._driver is not None and self._machine is not None:
-            policy = self._settings.policy.policy(load)
-            self._driver.call(lambda now: self._element.set_policy(policy, now))
+        self._load.tell(load)
         return json_response(self._status())
 
     # -- what is looked at
 
     def _status(self) -> dict[str, Any]:
         machine, waiting = self._machine, self._beginning.waiting
-        status = {
+        status: dict[str, Any] = {
             "pool": f"{self._settings.pool.namespace}/{self._settings.pool.name}",
             "healthy": self._prober.healthy,
             "health_reason": self._prober.reason,
             "draining": self._draining,
-            "load": self._load,
+            **self._load.status(),
             "state": machine.state.value if machine is not None else waiting or "starting",
             "registered": machine.registered if machine is not None else False,
             "pe_identifier": f"{machine.pe_identifier:#010x}" if machine is not None else None,
             "home": f"{machine.home_id:#010x}" if machine is not None and machine.home_id else None,
         }
+        if self._relay is not None:
+            status["users"] = self._relay.users
+        if self._heard is not None:
+            status["announced"] = [str(endpoint) for endpoint in self._heard.endpoints]
         return status | {"waiting": waiting} if waiting else status
 
     def _gauges(self) -> Mapping[str, tuple[str, float]]:
@@ -282,6 +329,9 @@ class SidecarDaemon:
             gauges["rserpool_half_open"] = ("Connections that have not authenticated.", self._network.half_open)
         if self._keeper is not None:
             gauges |= self._keeper.gauges()
+        if self._relay is not None:
+            gauges |= self._relay.gauges()
+        gauges |= self._load.gauges()
         return gauges | channel_gauges(self._beginning.channel) | self._live.gauges()
 
     async def _healthz(self, _: Request) -> Response:

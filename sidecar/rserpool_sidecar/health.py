@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from rserpool.transport.http import HttpError, Target, ask
@@ -50,6 +50,29 @@ def http_get(address: Address, port: int, section: HealthSection) -> Probe:
         except HttpError as e:
             return f"GET {section.path} on port {port}: {e}"
         return "" if 200 <= response.status < 400 else f"GET {section.path} on port {port} answered {response.status}"
+
+    return probe
+
+
+def anywhere(probes: Sequence[Probe], timeout: float) -> Probe:
+    """Healthy while one of these ways finds the application; where nobody listens costs no time.
+
+    Args:
+        probes: in the order in which they are tried.
+        timeout: of each: where one took that long the application is there, and does not answer.
+    """
+
+    async def probe() -> str:
+        loop, first = asyncio.get_running_loop(), ""
+        for way in probes:
+            began = loop.time()
+            failure = await way()
+            if not failure:
+                return ""
+            first = first or failure
+            if loop.time() - began > timeout / 2:
+                break
+        return first
 
     return probe
 

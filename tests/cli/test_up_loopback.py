@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import socket
 import sys
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up import loopback
-from rserpool_cli.up.loopback import LOCK_PORT, OnePort, Subnet, claim
+from rserpool_cli.up.loopback import (
+    ELEMENTS,
+    LOCK_PORT,
+    OTHERS,
+    REGISTRARS,
+    Networks,
+    OnePort,
+    Subnet,
+    claim,
+    read_networks,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine's")
 
@@ -71,3 +81,60 @@ def test_where_there_is_one_address_everybody_has_ports_of_his_own_and_keeps_the
         assert len(set(ports)) == len(ports)
         assert addresses.place(1, 3, asap=3864, http=8080) == places[3]
         assert addresses.place(3, 0, asap=3864, http=0).ports["http"] == 0
+
+
+def test_a_network_of_ipv6_has_an_address_for_every_process_of_the_largest_pool() -> None:
+    networks = Networks(read_networks("fd00:77::/112"))
+    sizes = {REGISTRARS: 9, ELEMENTS: 1000, OTHERS: 3}
+    places = [networks.place(kind, i, asap=3864) for kind, size in sizes.items() for i in range(size)]
+    addresses = [place.address for place in places]
+    assert len({*addresses, networks.client, networks.lock}) == sum(sizes.values()) + 2
+    assert all(a in ip_network("fd00:77::/112") for a in (*addresses, networks.client, networks.lock))
+    assert all(place.also == () for place in places)
+    assert places[0].at("asap") == "[fd00:77::101]:3864"
+
+
+def test_of_two_networks_registrars_have_an_address_in_each_and_elements_in_one_in_turn() -> None:
+    networks = Networks(read_networks("10.77.0.0/16, fd00:77::/64"))
+    registrar = networks.place(REGISTRARS, 0, asap=3864)
+    assert (registrar.address, registrar.also) == (ip_address("10.77.1.1"), (ip_address("fd00:77::101"),))
+    assert registrar.everywhere("asap") == ["10.77.1.1:3864", "[fd00:77::101]:3864"]
+    elements = [networks.place(ELEMENTS, i) for i in range(4)]
+    assert [str(e.address) for e in elements] == ["10.77.65.1", "fd00:77::4102", "10.77.65.3", "fd00:77::4104"]
+    assert all(e.also == () for e in elements)
+    assert networks.client == ip_address("10.77.254.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("fd00::/113", "is too small; write /112 or a shorter prefix"),
+        ("10.0.0.0/24", "is too small; write /16 or a shorter prefix"),
+        ("10.0.0.0/16,10.1.0.0/16", "one of IPv4 and one of IPv6"),
+        ("tea", "tea"),
+        ("10.0.0.1/16", "host bits set"),
+        ("", "does not appear"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_with_what_to_write(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        read_networks(text)
+
+
+@linux
+def test_a_network_is_one_pools_at_a_time_and_has_to_be_this_machines() -> None:
+    mine = read_networks("127.99.0.0/16")
+    with claim(networks=mine) as addresses:
+        assert addresses.client == ip_address("127.99.254.1")
+        with (
+            pytest.raises(CommandError, match=r"127\.99\.255\.254, which keeps .*: address already in use"),
+            claim(networks=mine),
+        ):
+            pass
+    with claim(networks=mine):
+        pass
+    with (
+        pytest.raises(CommandError, match=r"192\.0\.255\.254.*assign requested address"),
+        claim(networks=read_networks("192.0.0.0/16")),
+    ):
+        pass

@@ -12,7 +12,7 @@ import pytest
 from rserpool.daemon.settings import load
 from rserpool.pool import ServerPool
 from rserpool_cli.errors import CommandError
-from rserpool_cli.up.loopback import Addresses, OnePort, Subnet
+from rserpool_cli.up.loopback import Addresses, Networks, OnePort, Subnet, read_networks
 from rserpool_cli.up.plan import ProcessPlan, UpOptions, UpPlan, make_plan, resize
 from rserpool_cli.up.state import write_process
 from rserpool_registrar.config import RegistrarSettings
@@ -169,8 +169,25 @@ def test_what_differs_from_a_cluster_is_said() -> None:
     embedded = {"signer": {"type": "Embedded"}}
     assert planned(server_pool(security=embedded)).remarks == ()
     assert planned().remarks == ("certificates are signed by this process, not by CertManager",)
-    [load_remark] = planned(server_pool(security=embedded, policy={"type": "LeastUsed"})).remarks
-    assert load_remark.startswith("load is not measured here: tell it to a sidecar's socket (POST /load)")
+    assert planned(server_pool(security=embedded, policy={"type": "LeastUsed"})).remarks == ()
+
+
+def test_a_sidecar_measures_its_own_application_whose_process_is_written_down(tmp_path: Path) -> None:
+    plan = planned(server_pool(policy={"type": "LeastUsed"}), tmp_path, elements=2)
+    told = [sidecar(p, tmp_path).load for p in plan.sidecars]
+    assert [load.source for load in told] == ["cpu", "cpu"]
+    assert [load.process_file for load in told] == [str(p.process_file) for p in plan.applications]
+    assert len({load.process_file for load in told}) == 2
+
+
+def test_where_no_cpu_time_counts_nobody_writes_a_process_down(tmp_path: Path) -> None:
+    asked = {"port": 7007, "load": {"source": "http", "path": "/busy", "port": 7007}}
+    pools = (server_pool(), server_pool(policy={"type": "LeastUsed"}, elements=asked))
+    plans = [planned(pool, tmp_path, elements=1) for pool in pools]
+    assert [plan.applications[0].process_file for plan in plans] == [None, None]
+    round_robin, load = (sidecar(plan.sidecars[0], tmp_path).load for plan in plans)
+    assert (round_robin.process_file, load.process_file) == ("", "")
+    assert (load.source, load.path, load.port) == ("http", "/busy", 0)
 
 
 def test_weights_go_to_elements_in_turn_and_else_the_manifests(tmp_path: Path) -> None:
@@ -178,6 +195,42 @@ def test_weights_go_to_elements_in_turn_and_else_the_manifests(tmp_path: Path) -
     for weights, expected in (((5, 1), [5, 1, 5]), ((), [9, 9, 9])):
         plan = planned(pool, tmp_path, elements=3, weights=weights)
         assert [sidecar(p, tmp_path).policy.weight for p in plan.sidecars] == expected
+
+
+def registrar(plan: ProcessPlan) -> RegistrarSettings:
+    write_process(plan, "t")
+    return load(RegistrarSettings, Path(plan.command[-1]), {})
+
+
+def test_with_two_networks_registrars_serve_both_families_and_each_element_enrols_by_its_own(tmp_path: Path) -> None:
+    addresses = Networks(read_networks("10.77.0.0/16,fd00:77::/112"))
+    chosen = UpOptions(elements=2, command=COMMAND)
+    urls = ("https://10.77.129.1:8443", "https://[fd00:77::8101]:8443")
+    plan = make_plan(
+        server_pool(registrars={"replicas": 2}), chosen, addresses, tmp_path, tmp_path, urls[0], "", urls[1]
+    )
+    told = [registrar(p) for p in plan.registrars]
+    assert [[str(a) for a in r.network.own] for r in told] == [
+        ["10.77.1.1", "fd00:77::101"],
+        ["10.77.1.2", "fd00:77::102"],
+    ]
+    assert told[0].peers.addresses == (("10.77.1.1", 9902), ("10.77.1.2", 9902))
+    assert {r.security.url for r in told} == {urls[0]}
+    elements = [sidecar(p, tmp_path) for p in plan.sidecars]
+    assert [e.security.url for e in elements] == list(urls)
+    assert [str(e.network.address) for e in elements] == ["10.77.65.1", "fd00:77::4102"]
+    assert elements[0].registrars.addresses == elements[1].registrars.addresses
+    assert ("fd00:77::102", 3864) in elements[0].registrars.addresses
+    assert len(elements[0].registrars.addresses) == 4
+
+
+@pytest.mark.parametrize("multicast", [True, False])
+def test_multicast_is_for_registrars_and_sidecars_alike_and_off_unless_asked_for(
+    tmp_path: Path, *, multicast: bool
+) -> None:
+    plan = planned(folder=tmp_path, multicast=multicast) if multicast else planned(folder=tmp_path)
+    assert registrar(plan.registrars[0]).discovery.multicast is multicast
+    assert sidecar(plan.sidecars[0], tmp_path).discovery.multicast is multicast
 
 
 def test_a_plan_of_another_size_keeps_who_is_there() -> None:

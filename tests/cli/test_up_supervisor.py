@@ -37,6 +37,7 @@ class Process(Supervised):
         restart: float = 0.0,
         log: Path | None = None,
         folder: Path | None = None,
+        process_file: Path | None = None,
         **environment: str,
     ) -> None:
         place = Place(IPv4Address("127.0.0.1"), {})
@@ -47,6 +48,7 @@ class Process(Supervised):
             environment={**environment, MARK: OURS},
             place=place,
             folder=folder,
+            process_file=process_file,
         )
         super().__init__(plan, log, restart)
         self.lines: list[str] = []
@@ -311,3 +313,21 @@ def test_what_is_supervised_does_not_outlive_a_supervisor_that_was_killed() -> N
         assert lives(child)
         parent.kill()
     run(lambda: eventually(lambda: asyncio.to_thread(lambda: not lives(child)), "it is gone"))
+
+
+def test_the_process_of_each_life_is_written_down_and_none_between_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "a0.pid"
+        process = Process("sh", "-c", SLEEP, restart=0.2, process_file=file)
+        process.start()
+        await process.until(lambda: process.pids)
+        assert file.read_text() == f"{process.pids[0]}\n"
+        os.kill(process.pids[0], signal.SIGKILL)
+        await process.until(lambda: process.statuses)
+        assert file.read_text() == ""
+        await process.until(lambda: len(process.pids) == 2)
+        assert file.read_text() == f"{process.pids[1]}\n"
+        await process.end()
+        assert file.read_text() == ""
+
+    asyncio.run(scenario())

@@ -189,7 +189,7 @@ def test_every_rule_names_a_field_that_there_is() -> None:
 def test_every_duration_is_checked_and_bounded_and_no_timer_is_zero() -> None:
     durations = [p for p, n in NODES.items() if DURATION_ADVICE in str(n.get("x-kubernetes-validations"))
                  and n["type"] == "string"]  # fmt: skip
-    assert len(durations) == 10
+    assert len(durations) == 12
     assert all(NODES[p]["maxLength"] == 20 for p in durations)
     timers = [p for p in durations if p.startswith("spec.timers.")]
     assert len(timers) == 7
@@ -199,7 +199,8 @@ def test_every_duration_is_checked_and_bounded_and_no_timer_is_zero() -> None:
 def test_what_cannot_be_changed_is_what_the_design_says() -> None:
     fixed = {rule.path for rule in crd_rules.RULES if "oldSelf" in rule.check}
     assert fixed == {
-        "spec.poolHandle", "spec.policy.type", "spec.elements.protocol", "spec.security.mode", "spec.security.enrolment",
+        "spec.poolHandle", "spec.policy.type", "spec.elements.protocol", "spec.controlChannel", "spec.security.mode",
+        "spec.security.enrolment",
     }  # fmt: skip
     # Where a field may be absent a rule on it would not be asked; of these two the API server always has both versions.
     assert {rule.at for rule in crd_rules.RULES if "oldSelf" in rule.check} == {"", "spec"}

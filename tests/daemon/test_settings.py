@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rserpool.daemon import parsers as parse
-from rserpool.daemon.settings import KeyFaultError, SettingsError, example, load, render, section, setting
+from rserpool.daemon.settings import KeyFaultError, SettingsError, example, load, overlay, render, section, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,3 +201,27 @@ def test_what_is_rendered_is_read_as_it_was(value: object) -> None:
 @pytest.mark.parametrize("value", ["two\nlines", "a\x00b", "tab\t", "\x7f", 'quote" \\', 1234567.0, 0.12345678, 1e300])
 def test_odd_text_and_long_numbers_survive_rendering(value: object) -> None:
     assert tomllib.loads(render({"pool": {"handle": value}})) == {"pool": {"handle": value}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """What nobody is shown."""
+
+    key: int = setting(parse.integer(0, 9), "A key.", 0, secret=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    keys: Keys = section(Keys)
+
+
+def test_a_secret_is_in_no_fault_and_no_representation() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(Holding, None, {"RSERPOOL_KEYS_KEY": "4711"})
+    assert raised.value.lines == ["RSERPOOL_KEYS_KEY: key = (not shown): write a whole number from 0 to 9"]
+    held = load(Holding, None, {"RSERPOOL_KEYS_KEY": "7"})
+    assert held.keys.key == 7
+    assert repr(held) == "Holding(keys=Keys())"
+    with pytest.raises(SettingsError) as raised:
+        overlay(held, {"keys": {"key": "4711"}}, {})
+    assert raised.value.lines == ["[keys] key = (not shown): write a whole number from 0 to 9"]

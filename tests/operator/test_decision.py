@@ -89,6 +89,7 @@ def test_a_member_is_granted_its_own_identity_and_no_host_names() -> None:
     assert verdict.dns_names == ()
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a registrar's certificate names its host")
 def test_a_registrar_is_granted_its_host_names_too_in_their_order() -> None:
     verdict = may(**case(Role.REGISTRAR))
     assert isinstance(verdict, Granted)

@@ -40,7 +40,7 @@ def environment(container: Object) -> dict[str, str]:
 
 
 HOOKS = st.sampled_from(({}, {"postStart": {"exec": {"command": ["x"]}}}, {"preStop": {"exec": {"command": ["x"]}}}))
-PORTS = st.lists(st.sampled_from((3864, 3863, 8081, 13864, 18081, 80)), max_size=4, unique=True)
+PORTS = st.lists(st.sampled_from((3864, 3863, 8081, 13864, 18081, 7008, 8082, 17008, 80)), max_size=4, unique=True)
 CONTAINERS = st.lists(
     st.fixed_dictionaries(
         {"image": st.just("app:1")},
@@ -131,18 +131,27 @@ def test_who_has_no_pre_stop_sleeps_through_the_drain_and_the_grace_period_is_lo
     assert after["spec"].get("terminationGracePeriodSeconds") == wanted
 
 
-@given(pods())
-@settings(max_examples=40)
-def test_the_sidecars_ports_are_nobody_elses(before: Object) -> None:
-    after = injected(before)
+PORT_VARIABLES: Final = (
+    "RSERPOOL_NETWORK_ASAP_PORT", "RSERPOOL_NETWORK_HTTP_PORT", "RSERPOOL_CHANNEL_PORT", "RSERPOOL_CHANNEL_HTTP_PORT",
+)  # fmt: skip
+
+
+@given(pods(), st.sampled_from((None, True, False)), st.sampled_from((7007, 3864, 7008, 8081, 8082)))
+@settings(max_examples=60)
+def test_the_sidecars_ports_are_nobody_elses(before: Object, channel: bool | None, port: int) -> None:
+    of = pool(controlChannel=channel, elements={"port": port}) if channel is not None else None
+    after = injected(before, of)
     taken = [p["containerPort"] for c in before["spec"]["containers"] for p in c.get("ports", [])]
-    ports = [p["containerPort"] for p in sidecar(after)["ports"]]
-    assert len(set(ports)) == 2
-    assert not set(ports) & set(taken)
     values = environment(sidecar(after))
-    assert [values["RSERPOOL_NETWORK_ASAP_PORT"], values["RSERPOOL_NETWORK_HTTP_PORT"]] == [str(p) for p in ports]
-    asap, http = ports
-    assert after["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeInboundPorts"] == str(asap)
+    ports = [int(values[name]) for name in PORT_VARIABLES if name in values]
+    assert len(set(ports)) == len(ports) == (2 if channel is False else 4)
+    assert not set(ports) & set(taken)
+    assert of is None or port not in ports
+    offered = [p["containerPort"] for p in sidecar(after)["ports"]]
+    assert offered == ports[:3], "what only the application uses is offered to nobody"
+    asap, http = ports[:2]
+    excluded = after["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeInboundPorts"]
+    assert excluded == ",".join(str(p) for p in (asap, *offered[2:])), "the mesh would put its identity for ours"
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert sidecar(after)[probe]["httpGet"]["port"] == http
 
@@ -280,3 +289,28 @@ def test_every_container_but_the_sidecar_finds_the_pool_where_nothing_else_is(be
         assert len(there) == (container["name"] != names.SIDECAR)
     (volume,) = [v for v in both["spec"]["volumes"] if "configMap" in v]
     assert volume["configMap"]["name"] == "rserpool.echo.other"
+
+
+@pytest.mark.parametrize(
+    ("limits", "cpus"),
+    [
+        (["500m"], "0.5"),
+        ([2], "2"),
+        (["1.5", "250m"], "1.75"),
+        ([None], None),
+        (["1", None], None),
+        (["1k"], None),
+        (["0"], None),
+    ],
+)
+def test_a_sidecar_that_measures_is_told_how_many_cpus_its_application_may_use(
+    limits: list[str | int | None], cpus: str | None
+) -> None:
+    before = pod()
+    before["spec"]["containers"] = [
+        {"name": f"c{i}", "image": "app:1"} | ({"resources": {"limits": {"cpu": limit}}} if limit is not None else {})
+        for i, limit in enumerate(limits)
+    ]
+    for of in (pool(policy={"type": "LeastUsed"}), None):
+        assert environment(sidecar(injected(before, of))).get("RSERPOOL_LOAD_CPUS") == cpus
+    assert "RSERPOOL_LOAD_CPUS" not in environment(sidecar(injected(before, pool())))

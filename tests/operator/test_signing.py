@@ -122,6 +122,7 @@ def _condition(**fields: str) -> Object:
     return {"conditions": [fields]}
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a registrar's certificate names its host")
 @pytest.mark.parametrize("kind", ["Embedded", "CertManager"])
 @pytest.mark.parametrize(("role", "hosts"), [(Role.ELEMENT, ()), (Role.REGISTRAR, HOSTS)])
 def test_a_leaf_is_for_the_identity_the_key_and_the_hosts_that_were_decided_on(

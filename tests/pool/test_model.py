@@ -31,7 +31,11 @@ def test_the_least_manifest_means_what_the_design_says() -> None:
         },
         "elements": {
             "port": 7007, "protocol": "TCP", "weight": 1, "priority": 0, "loadDegradation": 0.0, "health": None,
-            "load": {"source": "cpu", "path": "", "port": None, "metric": ""}, "drain": "10s", "serviceAccounts": [],
+            "load": {
+                "source": "cpu", "path": "", "port": None, "metric": "", "smoothing": "3s", "minimumInterval": "1s",
+                "minimumChange": 1 / 64,
+            },
+            "drain": "10s", "serviceAccounts": [],
             "nodes": {"matchLabels": {}, "matchExpressions": []},
         },
         "users": {

@@ -153,3 +153,26 @@ def test_a_probe_with_headers_of_ones_own_is_asked_and_answered(headers: list[di
     assert asyncio.run(probe()) == ""
     sent = {name.lower(): value for name, value in asked[0].headers.items()}
     assert {h["name"].lower(): h["value"] for h in headers}.items() <= sent.items()
+
+
+def test_a_sidecar_is_told_where_its_load_comes_from_if_the_policy_goes_by_it(tmp_path: Path) -> None:
+    load = {
+        "source": "prometheus", "path": "/m", "port": 9090, "metric": 'busy{a="b"}', "smoothing": "0s",
+        "minimumInterval": "500ms", "minimumChange": 0.25,
+    }  # fmt: skip
+    elements = {"port": 7007, "load": load}
+    for policy in ("LeastUsed", "LeastUsedDegradation", "PriorityLeastUsed", "RandomizedLeastUsed"):
+        told = sidecar(server_pool(elements=elements, policy={"type": policy}), tmp_path).load
+        assert (told.source, told.path, told.port, told.metric) == ("prometheus", "/m", 9090, 'busy{a="b"}')
+        assert (told.smoothing, told.minimum_interval, told.minimum_change) == (0.0, 0.5, 0.25)
+    assert sidecar(server_pool(elements=elements), tmp_path).load.source == "told"
+    assert sidecar(server_pool(policy={"type": "LeastUsed"}), tmp_path).load.source == "cpu"
+
+
+def test_a_pool_with_a_control_channel_says_so_to_its_sidecars_and_to_nobody_else(tmp_path: Path) -> None:
+    plain = server_pool()
+    assert "channel" not in sidecar_tables(plain, "td")
+    pool = server_pool(controlChannel=True, users={"anonymous": False}, elements={"port": 7007, "drain": "25s"})
+    section = sidecar(pool, tmp_path).channel
+    assert (section.enabled, section.anonymous, section.drain, section.keys) == (True, False, 25.0, None)
+    assert "channel" not in registrar_tables(pool, "td")

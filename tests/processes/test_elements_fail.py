@@ -33,6 +33,7 @@ def others(pool: RunningPool, element: ElementProcess) -> list[str]:
     return [e.transport for e in pool.elements if e.name != element.name]
 
 
+@pytest.mark.rfc("RFC 3237 2.2: failures of elements are noticed and told")
 def test_a_killed_application_is_out_of_every_registrar_and_back_when_it_is_back(pool: RunningPool) -> None:
     victim = pool.elements[0]
     left = others(pool, victim)
@@ -42,6 +43,7 @@ def test_a_killed_application_is_out_of_every_registrar_and_back_when_it_is_back
     assert pool.elements[0].pid != victim.pid
 
 
+@pytest.mark.rfc("RFC 3237 2.2: failures of elements are noticed and told")
 def test_a_hung_application_is_out_and_back_when_it_answers_again(pool: RunningPool) -> None:
     victim = pool.elements[1]
     os.kill(victim.pid, signal.SIGSTOP)  # the kernel still accepts its connections
@@ -62,6 +64,7 @@ def test_a_killed_sidecar_takes_its_element_with_it_and_brings_it_back(pool: Run
     assert pool.elements[2].sidecar_pid != victim.sidecar_pid
 
 
+@pytest.mark.rfc("RFC 3237 2.2: failures of elements are noticed and told")
 def test_a_stopped_sidecar_whose_kernel_still_acknowledges_is_out_and_back_when_it_goes_on(pool: RunningPool) -> None:
     victim = pool.elements[0]
     os.kill(victim.sidecar_pid, signal.SIGSTOP)
@@ -72,6 +75,7 @@ def test_a_stopped_sidecar_whose_kernel_still_acknowledges_is_out_and_back_when_
     pool.settled_with_all()
 
 
+@pytest.mark.rfc("RFC 3237 2.7: joining and leaving interrupt nobody")
 def test_a_sidecar_that_is_told_to_end_deregisters_before_it_is_gone(pool: RunningPool) -> None:
     victim = pool.elements[1]
     left = others(pool, victim)
@@ -82,6 +86,7 @@ def test_a_sidecar_that_is_told_to_end_deregisters_before_it_is_gone(pool: Runni
     pool.settled_with_all()
 
 
+@pytest.mark.rfc("RFC 3237 2.7: joining and leaving interrupt nobody")
 def test_a_drained_element_leaves_and_stays_out(pool: RunningPool) -> None:
     victim = pool.elements[2]
     left = others(pool, victim)

@@ -15,7 +15,7 @@ ROW = re.compile(r"^\| `(rserpool_\w+)` \| (\w+) \|", re.MULTILINE)
 
 def test_registrars_and_sidecars_have_the_metrics_that_are_documented() -> None:
     both, registrar, sidecar = documented()
-    with pool_running(manifest()) as pool:
+    with pool_running(manifest(more="  controlChannel: true\n")) as pool:
         started(pool)
         assert exposed(pool, pool.registrars[0].address, 8080) == both | registrar
         assert exposed(pool, pool.elements[0].address, 8081) == both | sidecar

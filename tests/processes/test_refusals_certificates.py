@@ -65,6 +65,7 @@ def as_registrar(pool: RunningPool, address: str) -> list[Message]:
 # -- without a certificate
 
 
+@pytest.mark.rfc("threats 2.5: no malicious registrar joins")
 def test_nobody_without_a_certificate_gets_into_the_enrp_port(pool: RunningPool) -> None:
     for registrar in pool.registrars:
         rogue = stranger(pool)
@@ -74,6 +75,7 @@ def test_nobody_without_a_certificate_gets_into_the_enrp_port(pool: RunningPool)
             assert line.fate() == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
+@pytest.mark.rfc("threats 2.1: registrations of elements that do not exist change nothing")
 def test_a_user_without_a_certificate_can_neither_register_nor_deregister_anybody(pool: RunningPool) -> None:
     sibling = stolen(pool.directory, 1).pe_identifier
     for registrar in pool.registrars:
@@ -97,6 +99,7 @@ def test_a_user_without_a_certificate_can_neither_register_nor_deregister_anybod
 # -- with a certificate of another authority
 
 
+@pytest.mark.rfc("threats 2.1: registrations of elements that do not exist change nothing")
 @SERVICES
 @pytest.mark.parametrize("shown", ["leaf", "leaf and root", "root as leaf"])
 def test_a_self_made_authority_of_the_very_same_name_certifies_nobody(
@@ -128,6 +131,7 @@ def foreign() -> Iterator[Leaf]:
         yield stolen(running.directory)
 
 
+@pytest.mark.rfc("threats 2.4: nobody registers in a pool that is not his")
 @SERVICES
 def test_the_authority_of_another_pool_that_runs_here_certifies_nobody(
     pool: RunningPool, foreign: Leaf, service: Ppid, threat: str
@@ -147,6 +151,7 @@ def test_the_authority_of_another_pool_that_runs_here_certifies_nobody(
 # -- with a certificate of the wrong role
 
 
+@pytest.mark.rfc("threats 2.5: no malicious registrar joins")
 def test_an_elements_real_leaf_opens_no_enrp_port(pool: RunningPool, element: Leaf) -> None:
     rogue = Rogue(pool.elements[0].address, element)
     for registrar in pool.registrars:
@@ -162,6 +167,7 @@ def test_an_elements_real_leaf_opens_no_enrp_port(pool: RunningPool, element: Le
 # -- without TLS, and without sense
 
 
+@pytest.mark.rfc("threats 2.15: a scope is secure as a whole or not at all")
 @SERVICES
 @pytest.mark.parametrize("octets", ["message", "request"])
 def test_whoever_speaks_without_tls_is_hung_up_on_without_a_word(
@@ -183,6 +189,7 @@ def test_whoever_speaks_without_tls_is_hung_up_on_without_a_word(
         assert line.fate() in ENDED
 
 
+@pytest.mark.rfc("threats 2.10: nothing that was changed on its way is believed")
 @pytest.mark.parametrize("sealed", [True, False], ids=["under TLS", "below TLS"])
 def test_garbage_after_a_handshake_ends_the_association(pool: RunningPool, sealed: bool) -> None:
     registrar = pool.registrars[1]

@@ -67,6 +67,7 @@ class Compromised:
                 assert [causes(answer) for answer in line.hear(len(said))] == [SECURITY] * len(said)
 
 
+@pytest.mark.rfc("threats 2.3: nobody registers or deregisters another element")
 def test_it_cannot_register_under_a_siblings_identifier(pool: RunningPool, leaves: list[Leaf]) -> None:
     it = Compromised(pool, leaves, 0)
     it.attacks_everywhere(
@@ -79,6 +80,7 @@ def test_it_cannot_register_under_a_siblings_identifier(pool: RunningPool, leave
     )
 
 
+@pytest.mark.rfc("threats 2.3: nobody registers or deregisters another element")
 def test_it_cannot_register_a_siblings_address(pool: RunningPool, leaves: list[Leaf]) -> None:
     it = Compromised(pool, leaves, 1)
     spare = pe_identifiers(it.leaf.identity.pod_uid)[1]
@@ -93,6 +95,8 @@ def test_it_cannot_register_a_siblings_address(pool: RunningPool, leaves: list[L
     )
 
 
+@pytest.mark.rfc("RFC 5352 3.2: nobody deregisters another element")
+@pytest.mark.rfc("threats 2.3: nobody registers or deregisters another element")
 def test_it_cannot_deregister_a_sibling(pool: RunningPool, leaves: list[Leaf]) -> None:
     it = Compromised(pool, leaves, 2)
     it.attacks_everywhere(
@@ -104,6 +108,7 @@ def test_it_cannot_deregister_a_sibling(pool: RunningPool, leaves: list[Leaf]) -
     )
 
 
+@pytest.mark.rfc("threats 2.4: nobody registers in a pool that is not his")
 @pytest.mark.parametrize(("number", "handle"), [(0, b"other"), (1, b"Echo"), (2, b"echo\0")])
 def test_it_cannot_register_another_handle(pool: RunningPool, leaves: list[Leaf], number: int, handle: bytes) -> None:
     it = Compromised(pool, leaves, number)

@@ -44,6 +44,7 @@ def expired(pool: RunningPool) -> Leaf:
     return leaf
 
 
+@pytest.mark.rfc("threats 2.1: registrations of elements that do not exist change nothing")
 @pytest.mark.parametrize(("service", "threat"), [(Ppid.ASAP, "2.1"), (Ppid.ENRP, "2.5")], ids=["ASAP", "ENRP"])
 def test_an_expired_leaf_is_refused_by_every_registrar_while_honest_ones_are_renewed(
     pool: RunningPool, expired: Leaf, service: Ppid, threat: str

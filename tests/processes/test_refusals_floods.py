@@ -53,6 +53,7 @@ def halves(rogue: Rogue, host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+@pytest.mark.rfc("threats 2.2: floods of those who are no elements change nothing")
 def test_half_a_handshake_is_cut_off_in_time_and_others_are_served_meanwhile(pool: RunningPool) -> None:
     first, second, _ = pool.registrars
     rogue = stranger(pool)
@@ -104,6 +105,7 @@ def test_a_crowd_without_handshakes_makes_room_by_its_own_oldest(pool: RunningPo
 # -- floods of messages
 
 
+@pytest.mark.rfc("threats 2.2: floods of those who are no elements change nothing")
 def test_registrations_above_the_limit_are_refused_and_counted_as_a_flood(pool: RunningPool) -> None:
     leaf = stolen(pool.directory)
     rogue, victim = Rogue(pool.elements[0].address, leaf), pool.elements[1].address
@@ -126,6 +128,7 @@ def test_registrations_above_the_limit_are_refused_and_counted_as_a_flood(pool: 
             )
 
 
+@pytest.mark.rfc("threats 2.13: unreachable reports are limited")
 def test_a_flood_of_unreachable_reports_is_cut_off_and_removes_no_healthy_element(pool: RunningPool) -> None:
     victim = stolen(pool.directory, 1).pe_identifier
     report = asap.EndpointUnreachable(pool_handle=HANDLE, pe_identifier=victim)
@@ -139,6 +142,7 @@ def test_a_flood_of_unreachable_reports_is_cut_off_and_removes_no_healthy_elemen
             assert line.fate() in ENDED
 
 
+@pytest.mark.rfc("threats 2.13: unreachable reports are limited")
 def test_many_users_without_a_certificate_together_remove_no_healthy_element(pool: RunningPool) -> None:
     victim = stolen(pool.directory, 2).pe_identifier
     report = asap.EndpointUnreachable(pool_handle=HANDLE, pe_identifier=victim)

@@ -32,6 +32,7 @@ def pool() -> Iterator[OwnPool]:
         yield running
 
 
+@pytest.mark.rfc("threats 2.2: floods of those who are no elements change nothing")
 @pytest.mark.parametrize("role", [Role.USER, Role.REGISTRAR])
 def test_no_other_role_registers_or_deregisters(pool: OwnPool, role: Role) -> None:
     """Not even under an identifier that would be that pod's own, or as the pod that is the element."""
@@ -83,6 +84,7 @@ def test_a_leaf_for_another_pool_is_refused_though_the_authority_is_ours(
             assert line.fate() in ENDED
 
 
+@pytest.mark.rfc("threats 2.5: no malicious registrar joins")
 def test_a_registrar_cannot_speak_as_another_one(pool: OwnPool) -> None:
     """What a server ID is good for is bound to the identity that used it first."""
     for attacked in pool.registrars:

@@ -47,11 +47,16 @@ def is_served(pool: RunningPool) -> bool:
 
     async def ask() -> int:
         async with PoolUser(pool.scope) as users:
-            return len((await users.resolve("echo")).elements)
+            return len((await users.resolve("echo", fresh=True)).elements)
 
     return bool(pool.run(ask()) == len(pool.elements))
 
 
+@pytest.mark.rfc("RFC 3237 2.1: every registrar of a scope can be replaced while it runs")
+@pytest.mark.rfc("RFC 5353 3.2.1: the server ID is random, not 0, and new at each start")
+@pytest.mark.rfc("PROTOCOL 9.9: registrars reach an element where it listens")
+@pytest.mark.rfc("RFC 3237 2.1: no single point of failure")
+@pytest.mark.rfc("RFC 3237 2.2: failures of registrars are noticed and their elements taken over")
 def test_a_killed_home_is_taken_over_and_its_next_life_has_everything_and_a_new_id(pool: RunningPool) -> None:
     victim = pool.home_of(pool.elements[0])
     before = server_ids(pool)[victim.name]
@@ -66,6 +71,7 @@ def test_a_killed_home_is_taken_over_and_its_next_life_has_everything_and_a_new_
         assert before not in dump["handlespace"]["checksums"]
 
 
+@pytest.mark.rfc("RFC 3237 2.2: failures of registrars are noticed and their elements taken over")
 def test_a_stopped_home_is_taken_over_and_gives_way_when_it_goes_on(pool: RunningPool) -> None:
     victim = pool.home_of(pool.elements[0])
     send(victim, signal.SIGSTOP)
@@ -77,6 +83,7 @@ def test_a_stopped_home_is_taken_over_and_gives_way_when_it_goes_on(pool: Runnin
     pool.settled_with_all()
 
 
+@pytest.mark.rfc("RFC 3237 2.1: no single point of failure")
 def test_two_of_three_killed_at_once_leave_one_that_owns_everything(pool: RunningPool) -> None:
     *victims, left = pool.registrars
     for victim in victims:
@@ -110,6 +117,7 @@ def quick() -> Iterator[RunningPool]:
         yield running
 
 
+@pytest.mark.rfc("RFC 5353 3.2.1: the server ID is random, not 0, and new at each start")
 def test_a_home_restarted_at_once_has_a_new_id_and_its_elements_a_home(quick: RunningPool) -> None:
     victim = quick.home_of(quick.elements[0])
     before = server_ids(quick)[victim.name]
@@ -119,6 +127,7 @@ def test_a_home_restarted_at_once_has_a_new_id_and_its_elements_a_home(quick: Ru
     assert server_ids(quick)[victim.name] != before
 
 
+@pytest.mark.rfc("PROTOCOL 18: after a minute without any registrar everything comes back by itself")
 def test_both_of_two_killed_at_once_and_restarted_at_once_get_all_elements_back(quick: RunningPool) -> None:
     before = server_ids(quick)
     for victim in quick.registrars:

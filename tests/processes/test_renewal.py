@@ -48,7 +48,7 @@ async def traffic(pool: RunningPool, seconds: float) -> tuple[int, int]:
     resolved = echoed = 0
     async with PoolUser(pool.scope) as staying, await staying.connect("echo") as connection:
         while time.monotonic() < end:
-            await staying.resolve("echo")
+            await staying.resolve("echo", fresh=True)
             async with PoolUser(pool.scope) as passing:
                 assert len((await passing.resolve("echo")).elements) == 3
             resolved += 1

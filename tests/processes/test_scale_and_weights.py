@@ -12,6 +12,7 @@ from rserpool.handlespace import describe_transport
 from support.running import RunningPool, manifest, pool_running, started
 
 
+@pytest.mark.rfc("RFC 3237 2.12: the number of users and pools is not limited by the protocol")
 @pytest.mark.timeout(180)
 def test_a_pool_grows_from_three_to_thirty_elements_and_shrinks_to_two() -> None:
     with pool_running(manifest()) as pool:
@@ -41,4 +42,6 @@ def test_weights_show_in_who_is_chosen() -> None:
 
 async def choices(pool: RunningPool, count: int) -> Counter[str]:
     async with PoolUser(pool.scope) as users:
-        return Counter([describe_transport((await users.resolve("echo")).elements[0].transport) for _ in range(count)])
+        return Counter(
+            [describe_transport((await users.resolve("echo", fresh=True)).elements[0].transport) for _ in range(count)]
+        )

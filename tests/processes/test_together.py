@@ -19,6 +19,7 @@ def pool() -> Iterator[RunningPool]:
         yield running
 
 
+@pytest.mark.rfc("RFC 3237 2.5: nothing relies on multicast")
 def test_three_registrars_that_start_together_hold_the_same_three_elements(pool: RunningPool) -> None:
     pool.settled_with_all()
     dumps = pool.dumps()

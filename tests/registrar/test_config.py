@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rserpool.asap.announce import Multicast
 from rserpool.asap.limits import Rate
-from rserpool.asap.profiles import FAST, RFC
+from rserpool.asap.profiles import FAST, RFC, RegistrarTimers
+from rserpool.asap.server.desk import Limits
 from rserpool.daemon.settings import SettingsError, example, load
 from rserpool_registrar.config import RegistrarSettings
 
@@ -43,11 +48,13 @@ def test_by_default_it_is_secure_open_to_anonymous_users_fast_and_on_the_ports_o
     assert settings.control.socket is None
 
 
+@pytest.mark.rfc("RFC 3237 2.11: timers can be set one by one")
 def test_a_profile_and_single_timers_are_put_together(tmp_path: Path) -> None:
     timers = read(tmp_path, "[timers]\nprofile = 'RFC'\nheartbeat = '10s'\nkeep_alive = '20s'\n").timers.timers()
     assert (timers.heartbeat, timers.keep_alive, timers.last_heard) == (10.0, 20.0, RFC.registrar.last_heard)
 
 
+@pytest.mark.rfc("PROTOCOL 8: MAX-TIME-LAST-HEARD is more than twice the heartbeat")
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -58,12 +65,25 @@ def test_a_profile_and_single_timers_are_put_together(tmp_path: Path) -> None:
             (f"{key} = 0\n", f"r.toml:7: [timers] {key}: 0 is no time to wait; write a duration such as 500ms")
             for key in ("heartbeat", "last_heard", "no_response", "takeover", "keep_alive", "keep_alive_timeout")
         ),
+        ("max_life = '500ms'\n", "r.toml:7: [timers] max_life: 0.5 s is no life; write 1s or more"),
         ("profile = 'fast'\n", "r.toml:7: profile = 'fast': write one of Fast, RFC"),
     ],
 )
 def test_timers_that_cannot_be_are_refused_with_their_line(tmp_path: Path, text: str, fault: str) -> None:
     (told,) = faults(tmp_path, "[timers]\n" + text)
     assert told.startswith(fault)
+
+
+@pytest.mark.rfc("RFC 3237 2.11: timers can be set one by one")
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RegistrarTimers)])
+def test_every_timer_of_a_registrar_can_be_set_by_itself(tmp_path: Path, name: str) -> None:
+    others: dict[str, Any] = {
+        "heartbeat": 0.25, "max_life": 60.0, "takeover_rate": 250.0, "keep_alive_tries": 5, "keep_alive_burst": 9
+    }  # fmt: skip
+    wanted = others.get(name, 7.5)
+    timers = read(tmp_path, f"[timers]\n{name} = {wanted}\n").timers.timers()
+    assert timers == dataclasses.replace(FAST.registrar, **{name: wanted})
+    assert timers != FAST.registrar
 
 
 def test_timers_that_just_fit_are_taken(tmp_path: Path) -> None:
@@ -75,16 +95,27 @@ def test_limits_become_the_machines_and_the_transports(tmp_path: Path) -> None:
     section = read(
         tmp_path,
         "[limits]\nregistrations_per_second = 10\nresolutions_per_second = 0.1\nreports_per_second = 3\n"
-        "elements = 7\nitems = 5\nhalf_open = 9\nhandshake = '2s'\nidle = '1m'\n",
+        "elements = 7\nitems = 5\nhalf_open = 9\nhandshake = '2s'\nidle = '1m'\nbad_reports = 1\n"
+        "report_interval = '20s'\nelements_per_identity = 2\npools = 6\nsubscriptions = 8\n"
+        "update_interval = '1s'\ntable_sessions = 4\nassociations = 11\n",
     ).limits
     limits, tcp = section.limits(), section.tcp(1.5)
     assert (limits.registrations, limits.resolutions, limits.reports) == (Rate(10, 20), Rate(0.1, 1), Rate(3, 3))
     assert (limits.elements, limits.items) == (7, 5)
+    assert (limits.bad_reports, limits.report_interval, limits.elements_per_identity) == (1, 20.0, 2)
+    assert (limits.pools, limits.subscriptions) == (6, 8)
+    assert (limits.update_interval, limits.table_sessions) == (1.0, 4)
     assert (tcp.handshake, tcp.idle, tcp.half_open, tcp.user_timeout) == (2.0, 60.0, 9, 1.5)
+    assert (tcp.anonymous_per_source, tcp.per_identity) == (11, 11)
+
+
+def test_whose_degradation_counters_are_raised_is_all_unless_it_is_said(tmp_path: Path) -> None:
+    assert read(tmp_path, "").policy.lud_increment == "all"
+    assert read(tmp_path, "[policy]\nlud_increment = 'first'\n").policy.lud_increment == "first"
 
 
 @pytest.mark.parametrize(
-    "key", ["elements", "half_open", "registrations_per_second", "reports_per_second", "handshake"]
+    "key", ["elements", "associations", "half_open", "registrations_per_second", "reports_per_second", "handshake"]
 )
 def test_a_limit_that_lets_nothing_through_is_refused(tmp_path: Path, key: str) -> None:
     (told,) = faults(tmp_path, f"[limits]\n{key} = 0\n")
@@ -98,3 +129,26 @@ def test_peers_and_dialect_are_read(tmp_path: Path) -> None:
     assert faults(tmp_path, "[peers]\naddresses = ['echo-0.svc']\n") == [
         "r.toml:7: addresses = ['echo-0.svc']: 'echo-0.svc' is no place; write host:port or [address]:port"
     ]
+
+
+def test_the_limits_of_the_machine_are_the_default(tmp_path: Path) -> None:
+    assert read(tmp_path, "").limits.limits() == Limits()
+
+
+@pytest.mark.rfc("RFC 3237 2.5: nothing relies on multicast")
+def test_nothing_is_announced_unless_it_is_asked_for(tmp_path: Path) -> None:
+    default = read(tmp_path, "").discovery
+    assert not default.multicast
+    assert default.where == Multicast((IPv4Address("224.0.1.185"), IPv6Address("ff02::133")), 3863, 1)
+    asked = read(tmp_path, "[discovery]\nmulticast = true\ngroups = ['ff05::133']\nport = 4863\nhops = 4\n").discovery
+    assert (asked.multicast, asked.groups, asked.port, asked.hops) == (True, (IPv6Address("ff05::133"),), 4863, 4)
+    (told,) = faults(tmp_path, "[discovery]\ngroups = ['10.0.0.1']\n")
+    assert "write multicast addresses, such as 224.0.1.185 or ff02::133" in told
+
+
+def test_a_registrar_may_have_an_address_of_each_family_but_not_two_of_one(tmp_path: Path) -> None:
+    network = read(tmp_path, "also = ['fd00::7']\n").network
+    assert [str(address) for address in network.own] == ["10.0.0.7", "fd00::7"]
+    for also in ("10.0.0.8", "fd00::7', 'fd00::8"):
+        (told,) = faults(tmp_path, f"also = ['{also}']\n")
+        assert told.startswith("r.toml:6: [network] also: a registrar has one address of a family")

@@ -179,6 +179,7 @@ def test_started_again_it_serves_while_the_operator_is_away_and_what_was_kept_is
     with_rig(tmp_path, test)
 
 
+@pytest.mark.rfc("RFC 3237 2.11: timers can be set one by one")
 def test_timers_limits_users_and_peers_change_while_it_runs(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         rig.server.settings("v1", tables())

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,11 +76,13 @@ def test_what_users_speak_is_what_is_registered(tmp_path: Path, protocol: str, t
         ("LeastUsedDegradation", policies.LeastUsedDegradation(MAX_LOAD, round(MAX_LOAD / 4))),
         ("PriorityLeastUsed", policies.PriorityLeastUsed(MAX_LOAD, round(MAX_LOAD / 4))),
         ("RandomizedLeastUsed", policies.RandomizedLeastUsed(MAX_LOAD)),
+        ("PriorityLeastUsedDegradation", policies.PriorityLeastUsedDegradation(MAX_LOAD, round(MAX_LOAD / 4))),
     ],
 )
 def test_each_policy_of_the_rfc_is_made_with_its_own_data(tmp_path: Path, name: str, policy: Policy) -> None:
     section = read(tmp_path, f"[policy]\ntype = '{name}'\nweight = 7\npriority = 9\ndegradation = 0.25\n").policy
     assert section.policy(1.0) == policy
+    assert section.adaptive is (section.policy(0.5) != policy)
 
 
 def test_load_is_scaled_to_the_wires_32_bits() -> None:
@@ -94,6 +98,13 @@ def test_load_is_scaled_to_the_wires_32_bits() -> None:
     ("text", "told"),
     [
         ("[policy]\ntype = 'leastused'\n", "s.toml:11: type = 'leastused': write one of RoundRobin, "),
+        ("[load]\nsource = 'disk'\n", "s.toml:11: source = 'disk': write one of told, cpu, http, prometheus"),
+        ("[load]\nsource = 'prometheus'\n", "s.toml:10: [load] metric: is needed with source prometheus"),
+        ("[load]\nmetric = 'a b'\n", "s.toml:11: metric = 'a b': write a metric's name"),
+        ("[load]\npath = 'busy'\n", "s.toml:11: path = 'busy': write a path that begins with /"),
+        ("[load]\nminimum_change = 2\n", "s.toml:11: minimum_change = 2: write a number from 0 to 1"),
+        ("[load]\nminimum_interval = '0s'\n", "s.toml:11: minimum_interval = '0s': 0 is no time to wait"),
+        ("[load]\ncgroup = '/a'\nprocess_file = '/b'\n", "s.toml:11: [load] cgroup: process_file says already"),
         ("[policy]\nweight = -1\n", "s.toml:11: weight = -1: write a whole number from 0 to 4294967295"),
         ("[policy]\ndegradation = 1.5\n", "s.toml:11: degradation = 1.5: write a number from 0 to 1"),
         ("[health]\nfailure_threshold = 0\n", "s.toml:11: failure_threshold = 0: write a whole number from 1"),
@@ -111,6 +122,31 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, text: str, told
 def test_a_registration_life_of_whole_seconds_is_asked_for(tmp_path: Path) -> None:
     timers = read(tmp_path, "[timers]\nprofile = 'RFC'\nregistration_life = '1m'\n").timers.timers()
     assert (timers.life, timers.t4) == (60, RFC.endpoint.t4)
+
+
+ENDPOINT: dict[str, Any] = {
+    "t2": 4.0, "t3": 4.0, "t4": 4.0, "t5": 4.0, "t7": 4.0, "retran_max": 9.0, "connect": 4.0, "hunt_stagger": 0.5,
+    "silent_home": 0.0, "max_attempts": 5,
+}  # fmt: skip
+
+
+@pytest.mark.rfc("RFC 3237 2.11: timers can be set one by one")
+@pytest.mark.parametrize("name", ENDPOINT)
+def test_every_timer_of_an_element_can_be_set_by_itself(tmp_path: Path, name: str) -> None:
+    timers = read(tmp_path, f"[timers]\n{name} = {ENDPOINT[name]}\n").timers.timers()
+    assert timers == dataclasses.replace(FAST.endpoint, **{name: ENDPOINT[name]})
+    assert timers != FAST.endpoint
+
+
+def test_all_timers_that_an_element_has_can_be_set() -> None:
+    """T1 is a user's; when a taken over element registers is drawn from a range."""
+    names = {field.name for field in dataclasses.fields(FAST.endpoint)}
+    assert names - set(ENDPOINT) == {"life", "t1", "settle"}
+
+
+@pytest.mark.parametrize("name", ["t2", "t3", "t4", "t5", "t7", "retran_max", "connect"])
+def test_a_timer_of_an_element_that_leaves_no_time_is_refused(tmp_path: Path, name: str) -> None:
+    assert fault(tmp_path, f"[timers]\n{name} = 0\n").startswith(f"s.toml:11: [timers] {name}: 0 is no time to wait")
 
 
 def test_a_probe_that_runs_a_program_is_refused_with_what_to_write(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from rserpool.transport.http import MOST_BODY
 from rserpool_sidecar.config import HealthSection
-from rserpool_sidecar.health import http_get, tcp_socket
+from rserpool_sidecar.health import anywhere, http_get, tcp_socket
 from support.rig_health import HERE, OK, Application, full, nobody
-from support.rig_identity import quickly
+from support.rig_identity import LOOPBACK, quickly
 
 
 def get(application: Application, **section: Any) -> str:
@@ -32,6 +32,43 @@ def connect(application: Application) -> str:
             return await tcp_socket(HERE, application.port, 1.0)()
 
     return quickly(run())
+
+
+# -- an application that may be in more than one place
+
+
+def test_an_application_that_hides_on_the_loopback_address_is_found_there() -> None:
+    async def run() -> list[str]:
+        async with Application(host="127.0.0.1").running() as hidden:
+            section = HealthSection(probe="httpGet")
+            by_port = [tcp_socket(address, hidden.port, 1.0) for address in (HERE, LOOPBACK)]
+            by_http = [http_get(address, hidden.port, section) for address in (HERE, LOOPBACK)]
+            return [await anywhere(probes, 1.0)() for probes in (by_port, by_http)]
+
+    assert quickly(run()) == ["", ""]
+
+
+def test_where_it_should_be_is_named_if_it_is_nowhere() -> None:
+    async def run() -> str:
+        with nobody() as port:
+            return await anywhere([tcp_socket(HERE, port, 1.0), tcp_socket(LOOPBACK, port, 1.0)], 1.0)()
+
+    assert "connection refused" in quickly(run())
+
+
+def test_an_application_that_is_there_and_accepts_nobody_is_not_looked_for_elsewhere() -> None:
+    asked: list[str] = []
+
+    async def elsewhere() -> str:
+        asked.append("elsewhere")
+        return ""
+
+    async def run() -> str:
+        with full() as port:
+            return await anywhere([tcp_socket(HERE, port, 1.0), elsewhere], 1.0)()
+
+    assert "accepts no connection within 1 s" in quickly(run())
+    assert asked == []
 
 
 # -- tcpSocket

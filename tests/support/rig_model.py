@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -37,8 +38,8 @@ from rserpool.transport.http import HttpError, Target, ask
 from rserpool.transport.tls import Credentials
 from rserpool.wire import Framer, Message, PoolElement, Ppid, TcpTransport, decode, encode, policies
 from rserpool_cli.up.enrolment import Enroller
-from rserpool_cli.up.loopback import Addresses, claim
-from rserpool_cli.up.plan import OTHERS, ProcessPlan, UpOptions, make_plan
+from rserpool_cli.up.loopback import OTHERS, Addresses, claim
+from rserpool_cli.up.plan import ProcessPlan, UpOptions, make_plan
 from rserpool_cli.up.state import pool_directory, write_private, write_process, write_state
 from rserpool_registrar.config import RegistrarSettings
 from rserpool_registrar.daemon import RegistrarDaemon
@@ -48,6 +49,7 @@ from rserpool_sidecar.daemon import SidecarDaemon
 T = TypeVar("T")
 LONGEST = 20.0
 """Seconds after which what a test waits for does not come any more."""
+COOKIE_KEY = base64.b64encode(bytes(range(32))).decode()
 ONCE = {"tcpSocket": {}, "periodSeconds": 600}
 """Health that is looked at once: an application that ends later stays registered."""
 
@@ -122,7 +124,8 @@ class RunningPool:
         self._server = addresses.place(OTHERS, 0, https=8443)
         url = f"https://{self._server.address}:{self._server.ports['https']}"
         options = UpOptions(elements=elements, command=("in-process",))
-        self.plan = make_plan(pool, options, addresses, directory, directory, url)
+        key = COOKIE_KEY if pool.spec.control_channel else ""
+        self.plan = make_plan(pool, options, addresses, directory, directory, url, key)
         self.registrars: dict[int, Daemon] = {}
         self.sidecars: dict[int, Daemon] = {}
         self.applications = [Application(plan) for plan in self.plan.applications]

@@ -75,6 +75,7 @@ specs = st.fixed_dictionaries(
     optional={
         "policy": st.sampled_from(POLICIES).map(lambda name: {"type": name}),
         "networkPolicy": st.booleans(),
+        "controlChannel": st.booleans(),
         "users": st.sampled_from(({"namespaces": FRIENDS}, {"anonymous": False})),
         "timers": st.just({"profile": "RFC"}),
         "transport": st.just({"order": ["TCP"]}),
@@ -89,6 +90,7 @@ _CHANGES: Final = frozenset(
         *("resourceVersion", "generation", "lastTransitionTime", "notAfter", "message", "keys", "commonName"),
         *("tls.crt", "tls.key", "bundle.pem", "observedGeneration", names.APPLIED),
         *("updateRevision", "currentRevision", "revision"),
+        *(names.COOKIE_KEYS_CHANGED, "1", "2"),  # a key of cookies, by its number
     )
 )
 """Fields that differ between two runs of the same."""

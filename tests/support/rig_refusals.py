@@ -192,7 +192,7 @@ def served(pool: RunningPool, registrar: RegistrarProcess) -> int:
     async def ask() -> int:
         only = dataclasses.replace(pool.scope, registrars=((registrar.address, registrar.asap_port),))
         async with PoolUser(only) as users:
-            return len((await users.resolve(HANDLE.decode())).elements)
+            return len((await users.resolve(HANDLE.decode(), fresh=True)).elements)
 
     return int(pool.run(ask()))
 

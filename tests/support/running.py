@@ -63,7 +63,7 @@ class ElementProcess:
     @property
     def transport(self) -> str:
         """As a dump shows it."""
-        return f"tcp:{self.address}:{self.port}"
+        return f"tcp:[{self.address}]:{self.port}" if ":" in self.address else f"tcp:{self.address}:{self.port}"
 
 
 class RunningPool:

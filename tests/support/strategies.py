@@ -61,6 +61,7 @@ known_policies = st.one_of(
     st.builds(policies.LeastUsedDegradation, u32, u32),
     st.builds(policies.PriorityLeastUsed, u32, u32),
     st.builds(policies.RandomizedLeastUsed, u32),
+    st.builds(policies.PriorityLeastUsedDegradation, u32, u32),
 )
 any_policy = st.one_of(
     known_policies,

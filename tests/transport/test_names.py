@@ -163,3 +163,40 @@ async def test_a_name_that_is_none_is_logged_like_one_that_is_unknown(
 async def test_the_real_resolver_is_asked() -> None:
     resolver, _ = watched(("localhost", 7))
     assert set(await resolver.resolve()) & set(places(7, "127.0.0.1", "::1"))
+
+
+@plays
+@pytest.mark.rfc("PROTOCOL 9.8: scopes of IPv6, and of both families")
+@pytest.mark.parametrize(
+    ("families", "prefer", "found"),
+    [
+        ((4, 6), None, ["10.0.0.1", "fd00::1", "10.0.0.9", "fd00::9", "fd00::5"]),
+        ((6,), None, ["fd00::1", "fd00::9", "fd00::5"]),
+        ((4,), None, ["10.0.0.1", "10.0.0.9"]),
+        ((4, 6), 4, ["10.0.0.1", "10.0.0.9", "fd00::9", "fd00::5"]),
+        ((4, 6), 6, ["fd00::1", "10.0.0.9", "fd00::9", "fd00::5"]),
+    ],
+)
+async def test_addresses_are_of_the_families_that_can_be_dialled_and_a_name_of_both_may_stand_for_one(
+    families: tuple[int, ...], prefer: int | None, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Dns(monkeypatch, both=["10.0.0.1", "fd00::1"], only6=["fd00::5"])
+    wanted = [("both", 1), ("10.0.0.9", 1), ("fd00::9", 1), ("only6", 1)]
+    resolver = Resolver(tuple(wanted), families, prefer)
+    assert await resolver.resolve() == places(1, *found)
+    assert resolver.complete == (6 in families)
+
+
+@plays
+async def test_a_name_without_an_address_of_ones_own_family_is_unknown_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dns = Dns(monkeypatch, registrar=["fd00::1"])
+    resolver = Resolver((("registrar", 1),), (4,))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert await resolver.resolve() == ()
+    assert not resolver.complete
+    assert [r.message for r in caplog.records] == ["the name registrar has no address of a family this process has"]
+    dns.zone["registrar"] = ["fd00::1", "10.0.0.1"]
+    assert await resolver.resolve() == places(1, "10.0.0.1")

@@ -11,7 +11,7 @@ import pytest
 
 from rserpool.asap.authorisation import Role
 from rserpool.asap.effects import TransportKind
-from rserpool.transport.base import ConnectError
+from rserpool.transport.base import ConnectError, Link
 from rserpool.transport.stream import KEEPALIVE_IDLE
 from rserpool.transport.tcp import TcpLimits, TcpLink, TcpNetwork
 from rserpool.wire import Address, Ppid
@@ -43,6 +43,27 @@ async def test_ipv6_works_and_is_shown_in_brackets() -> None:
     await told.until(lambda: told.ups)
     assert told.ups[0].peer_addresses == (here,)
     assert str(link) == f"[::1]:{port} at [::1]:{port}"
+
+
+@plays
+@pytest.mark.rfc("PROTOCOL 9.8: scopes of IPv6, and of both families")
+async def test_with_an_address_of_each_family_it_listens_at_both_and_calls_each_peer_from_its_own() -> None:
+    v4, v6 = IPv4Address("127.0.5.7"), IPv6Address("::1")
+    both, told = closing(TcpNetwork(v4, None, TcpLimits(), also=(v6,))), Recorder()
+    with socket.create_server(("127.0.5.7", 0)) as probe:
+        port = probe.getsockname()[1]
+    await both.listen(Ppid.ASAP, port, told)
+    for own, to in ((IPv4Address("127.0.5.8"), v4), (v6, v6)):
+        await dial(at(port, to), address=own)
+    await told.until(lambda: len(told.ups) == 2)
+    assert {link.peer_addresses for link in told.ups} == {(IPv4Address("127.0.5.8"),), (v6,)}
+    for peer, own in ((IPv4Address("127.0.0.1"), v4), (v6, v6)):
+        network, there = closing(TcpNetwork(peer, None, TcpLimits())), Recorder()
+        heard = await network.listen(Ppid.ASAP, 0, there)
+        links: list[Link] = []
+        await both.connect(Ppid.ASAP, at(heard, peer), 5.0, there, links.append)
+        await there.until(lambda there=there: there.ups)  # type: ignore[misc]
+        assert there.ups[0].peer_addresses == (own,)
 
 
 @plays

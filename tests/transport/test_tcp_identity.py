@@ -38,6 +38,8 @@ REGISTRAR = principal_of(leaf(Role.REGISTRAR, 1))
 BOTH = (CA.certificate, OTHER_CA.certificate)
 
 
+@pytest.mark.rfc("RFC 5352 9.2: element and registrar authenticate each other")
+@pytest.mark.rfc("RFC 5353 6.2: registrars authenticate each other")
 @plays
 @pytest.mark.parametrize("service", [Ppid.ASAP, Ppid.ENRP])
 @pytest.mark.parametrize("role", [Role.REGISTRAR, Role.ELEMENT])
@@ -80,6 +82,7 @@ REFUSED: list[tuple[Role, Ppid, Credentials, str, str]] = [
 ]
 
 
+@pytest.mark.rfc("RFC 5353 6.2: registrars authenticate each other")
 @plays
 @pytest.mark.parametrize(("own", "service", "theirs", "threat", "why"), REFUSED)
 async def test_who_cannot_prove_to_be_of_the_pool_never_comes_up(
@@ -103,6 +106,7 @@ async def test_who_cannot_prove_to_be_of_the_pool_never_comes_up(
     assert there.network.associations == 0
 
 
+@pytest.mark.rfc("threats 2.15: a scope is secure as a whole or not at all")
 @plays
 async def test_plain_text_on_a_tls_port_is_threat_2_15_and_gets_no_answer_but_an_alert() -> None:
     there = await listening(security())
@@ -116,6 +120,8 @@ async def test_plain_text_on_a_tls_port_is_threat_2_15_and_gets_no_answer_but_an
     assert there.told.refusals == [("2.15", "handshake", "the peer does not speak TLS")]
 
 
+@pytest.mark.rfc("RFC 5352 9.2: an identity check that fails closes the connection")
+@pytest.mark.rfc("RFC 3237 2.13.2: queries are private, and answers cannot be spoofed")
 @plays
 @pytest.mark.parametrize(("role", "threat"), [(Role.ELEMENT, "2.6"), (Role.REGISTRAR, "2.3"), (Role.USER, "2.7")])
 async def test_a_server_that_is_not_the_pools_is_refused_by_who_calls(role: Role, threat: str) -> None:
@@ -127,6 +133,7 @@ async def test_a_server_that_is_not_the_pools_is_refused_by_who_calls(role: Role
     assert (counted, what) == (threat, "handshake")
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a client verifies that it has met its registrar")
 @plays
 async def test_a_registrar_of_another_pool_of_the_same_authority_is_refused_by_who_calls() -> None:
     other = Security(

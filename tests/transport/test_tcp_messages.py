@@ -45,6 +45,7 @@ def reached(there: Listening, secure: bool) -> socket.socket:
     return dialled(there.port)
 
 
+@pytest.mark.rfc("PROTOCOL 9.6: messages follow each other in a stream of octets")
 @plays
 @SECURE
 async def test_messages_arrive_whole_and_in_order_both_ways(secure: bool) -> None:
@@ -104,6 +105,7 @@ async def test_an_unfinished_message_is_not_delivered_when_the_peer_goes(secure:
     assert there.told.downs == ["closed by the peer"]
 
 
+@pytest.mark.rfc("PROTOCOL 9.6: messages follow each other in a stream of octets")
 @plays
 @SECURE
 async def test_a_stream_out_of_step_ends_with_a_reason_and_nothing_behind_it_is_read(secure: bool) -> None:
@@ -213,6 +215,7 @@ async def test_the_peers_end_is_told_once_and_all_it_said_before_is_heard(gracef
     assert there.network.associations == 0
 
 
+@pytest.mark.rfc("threats 2.10: nothing that was changed on its way is believed")
 @plays
 async def test_a_record_tampered_with_on_its_way_ends_the_association_and_is_counted() -> None:
     """Threats 2.8 and 2.10: somebody between the two changes an octet."""

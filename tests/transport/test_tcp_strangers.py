@@ -14,11 +14,13 @@ from rserpool.transport.base import ConnectError, Link
 from rserpool.transport.half_open import MOST
 from rserpool.transport.tcp import TcpLimits
 from rserpool.wire import Ppid
+from support.far_ends import leaf
 from support.rig_transport import (
     Listening,
     Recorder,
     aside,
     comes,
+    credentials,
     dial,
     dialled,
     drained,
@@ -132,6 +134,35 @@ async def test_associations_without_a_certificate_are_counted_by_address_and_giv
         await there.told.until(lambda gone=gone: len(there.told.downs) == gone)  # type: ignore[misc]
     assert len(there.told.ups) == 9
     assert there.network.associations == 0
+
+
+@plays
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
+async def test_associations_of_one_certificate_are_counted_and_given_back_and_others_are_not_affected() -> None:
+    there = await listening(security(), TcpLimits(per_identity=2, anonymous_per_source=1))
+
+    async def call(number: int) -> tuple[Recorder, Link]:
+        told, before = Recorder(), len(there.told.ups) + len(there.told.refusals)
+        mine = security(Role.ELEMENT, credentials(Role.ELEMENT, number))
+        _, link = await dial(there.endpoint, mine, told=told)
+        await there.told.until(lambda: len(there.told.ups) + len(there.told.refusals) > before)
+        return told, link
+
+    for _ in range(3):
+        held = [(await call(7))[1], (await call(7))[1]]
+        third, _ = await call(7)
+        await third.until(lambda told=third: told.downs)  # type: ignore[misc]
+        assert there.told.refusals.pop() == (
+            "2.1",
+            "handshake",
+            f"there are 2 associations of {leaf(Role.ELEMENT, 7)}",
+        )
+        held.append((await call(8))[1])
+        gone = len(there.told.downs) + 3
+        for link in held:
+            link.close("enough")
+        await there.told.until(lambda gone=gone: len(there.told.downs) == gone)  # type: ignore[misc]
+    assert len(there.told.ups) == 9
 
 
 @plays

@@ -43,6 +43,7 @@ def met(own: Credentials, *, server: bool, required: bool = True, ours: Credenti
     return engine
 
 
+@pytest.mark.rfc("RFC 5352 9.2: element and registrar authenticate each other")
 @pytest.mark.parametrize("server", [True, False], ids=["we serve", "we call"])
 @pytest.mark.parametrize("role", [Role.REGISTRAR, Role.ELEMENT])
 def test_each_side_learns_the_others_leaf(server: bool, role: Role) -> None:
@@ -70,6 +71,7 @@ BAD: list[tuple[str, Callable[[], Credentials], str]] = [
 ]
 
 
+@pytest.mark.rfc("RFC 5352 9.2: certificates are validated against roots of one's own")
 @pytest.mark.parametrize("required", [True, False], ids=["required", "anonymous allowed"])
 @pytest.mark.parametrize("server", [True, False], ids=["we serve", "we call"])
 @pytest.mark.parametrize(("make", "why"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
@@ -82,6 +84,7 @@ def test_a_certificate_that_does_not_hold_is_refused_in_words_even_where_none_is
         met(own, server=server, required=required, ours=replace(credentials(), bundle=bundle))
 
 
+@pytest.mark.rfc("RFC 5352 9.2: certificates are validated against roots of one's own")
 def test_an_authority_of_the_same_name_with_another_key_is_refused() -> None:
     """A CA that was made anew: names prove nothing."""
     false = authority("echo")

@@ -35,6 +35,7 @@ def other(*, server: bool, version: ssl.TLSVersion | None = None, ciphers: str |
     return Peer(context, server=not server)
 
 
+@pytest.mark.rfc("RFC 5352 9.2: TLS is implemented by registrars, elements and users")
 @BOTH_SIDES
 @VERSIONS
 def test_both_versions_carry_large_data_both_ways(server: bool, version: ssl.TLSVersion) -> None:
@@ -49,6 +50,7 @@ def test_both_versions_carry_large_data_both_ways(server: bool, version: ssl.TLS
     assert peer.heard == blob[::-1]
 
 
+@pytest.mark.rfc("RFC 5352 9.2: TLS is implemented by registrars, elements and users")
 @BOTH_SIDES
 @pytest.mark.parametrize("cipher", AEAD_12)
 def test_tls_12_works_with_each_ephemeral_authenticated_cipher(server: bool, cipher: str) -> None:
@@ -57,6 +59,7 @@ def test_tls_12_works_with_each_ephemeral_authenticated_cipher(server: bool, cip
     assert (ours.version, peer.established) == (f"TLSv1.2 {cipher}", True)
 
 
+@pytest.mark.rfc("threats 2.11: nothing can be overheard")
 @BOTH_SIDES
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize(
@@ -83,6 +86,8 @@ def test_what_is_older_or_weaker_is_refused_with_an_alert(
     assert "ALERT" in str(peer.error) or not server  # a server that we call finds out by itself
 
 
+@pytest.mark.rfc("threats 2.11: nothing can be overheard")
+@pytest.mark.rfc("RFC 3237 2.13.2: queries are private, and answers cannot be spoofed")
 def test_no_other_cipher_is_even_offered() -> None:
     offered = SSL.Connection(make_context(NOBODYS, require_certificate=True)).get_cipher_list()
     assert {name for name in offered if not name.startswith("TLS_")} == {
@@ -147,6 +152,7 @@ def test_the_bound_is_not_for_what_is_said_right_after_the_handshake(version: ss
     assert b"".join(ours.feed(peer.outgoing.read())) == blob
 
 
+@pytest.mark.rfc("threats 2.10: nothing that was changed on its way is believed")
 @BOTH_SIDES
 @VERSIONS
 def test_a_record_that_was_changed_ends_the_connection_and_its_content_is_not_believed(
@@ -164,6 +170,7 @@ def test_a_record_that_was_changed_ends_the_connection_and_its_content_is_not_be
     assert "ALERT" in str(peer.error)
 
 
+@pytest.mark.rfc("threats 2.8: nothing is replayed")
 @BOTH_SIDES
 @VERSIONS
 def test_a_record_that_is_sent_again_is_not_believed(server: bool, version: ssl.TLSVersion) -> None:

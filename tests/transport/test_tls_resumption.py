@@ -43,6 +43,7 @@ def client(version: ssl.TLSVersion, *, tickets: bool = True) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.rfc("threats 2.8: nothing is replayed")
 @REQUIRED
 @VERSIONS
 @pytest.mark.parametrize("tickets", [True, False], ids=["by ticket", "by number"])
@@ -141,6 +142,7 @@ def test_renegotiation_is_refused_with_an_alert_and_we_go_on(server: bool) -> No
     assert peer.engine.outgoing()[0] == 23
 
 
+@pytest.mark.rfc("threats 2.8: nothing is replayed")
 @pytest.mark.tool("openssl", hint="apt-get install openssl")
 @plays
 async def test_the_openssl_program_gets_no_early_data_and_no_session_that_works(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rserpool_cli.up.scale import element_count
 if TYPE_CHECKING:
     from rserpool.pool import ServerPool
     from rserpool_cli.types import Commands
+    from rserpool_cli.up.loopback import Network
 
 
 def add_to(commands: Commands) -> None:
@@ -41,6 +42,16 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--pool", metavar="NAME", help="which pool, if the file has several")
     parser.add_argument("--single-address", action="store_true", help="use 127.0.0.1 and many ports, as on macOS")
+    parser.add_argument(
+        "--network",
+        type=_networks,
+        default=(),
+        metavar="NET[,NET]",
+        help="addresses of this machine to use instead of 127.X/16: fd00:1::/112, or one of each family",
+    )
+    parser.add_argument(
+        "--multicast", action="store_true", help="registrars announce themselves by multicast, sidecars listen"
+    )
     parser.add_argument("file", type=Path, metavar="FILE", help="the manifest, or a folder of manifests")
     parser.set_defaults(run=run)
 
@@ -60,6 +71,15 @@ def _weights(text: str) -> tuple[int, ...]:
     if not all(part.isdigit() and int(part) <= 0xFFFFFFFF for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r}: write numbers separated by commas, such as 5,1,1")
     return tuple(int(part) for part in parts)
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    from rserpool_cli.up.loopback import read_networks  # noqa: PLC0415 - only this option needs it
+
+    try:
+        return read_networks(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,8 +126,14 @@ async def _run(pool: ServerPool, arguments: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(f"{time.monotonic() - began:8.2f}  {line}", flush=True)
 
-    options = UpOptions(elements=arguments.elements, command=tuple(arguments.program), weights=arguments.weights)
-    with claim(single=arguments.single_address) as addresses, pool_directory(pool) as directory:
+    options = UpOptions(
+        elements=arguments.elements,
+        command=tuple(arguments.program),
+        weights=arguments.weights,
+        multicast=arguments.multicast,
+    )
+    claimed = claim(single=arguments.single_address, networks=arguments.network)
+    with claimed as addresses, pool_directory(pool) as directory:
         session = Session(pool, options, arguments.file, addresses, directory, restart=arguments.restart, say=say)
         say(
             f"pool {pool.full_name}: {len(session.plan.registrars)} registrars, {arguments.elements} elements,"

@@ -55,10 +55,12 @@ class Enroller:
 
     async def listen(self, place: Place) -> None:
         """Serve enrolment there."""
-        served = self._installation.issue([], [place.address], datetime.now(UTC), life=YEAR)
+        addresses = [place.address, *place.also]
+        served = self._installation.issue([], addresses, datetime.now(UTC), life=YEAR)
         credentials = Credentials.from_pem(served.chain, self._authority.bundle, served.key)
         context = make_context(credentials, require_certificate=False)
-        await self._server.listen(place.address, place.ports["https"], lambda: context)
+        for address in addresses:
+            await self._server.listen(address, place.ports["https"], lambda: context)
 
     async def close(self) -> None:
         """Serve no more."""

@@ -7,7 +7,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,22 +15,15 @@ from rserpool.asap.authorisation import Role
 from rserpool.daemon.settings import render
 from rserpool.identity import LeafIdentity
 from rserpool.pool import ServerPool
-from rserpool.pool.model import UP_COMMAND, LoadSource, Mode, PolicyType, Protocol, SignerType, TransportName
+from rserpool.pool.model import UP_COMMAND, LoadSource, Mode, Protocol, SignerType, TransportName
 from rserpool.pool.settings import Tables, registrar_tables, sidecar_tables
 from rserpool_cli.errors import CommandError
-from rserpool_cli.up.loopback import Addresses, Place
+from rserpool_cli.up.loopback import ELEMENTS, REGISTRARS, Addresses, Place
 
 TRUST_DOMAIN: Final = "up.local"
-REGISTRARS, ELEMENTS, OTHERS = 1, 2, 3
 PRIVILEGED: Final = 1024
-_LOADED: Final = frozenset(
-    {
-        PolicyType.LEAST_USED,
-        PolicyType.LEAST_USED_DEGRADATION,
-        PolicyType.PRIORITY_LEAST_USED,
-        PolicyType.RANDOMIZED_LEAST_USED,
-    }
-)
+LONGEST_DRAIN: Final = 3.0
+"""Seconds for which connections of pool users go on when their element is ended: whoever ends it waits for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +35,11 @@ class ProcessPlan:
         kind: ``registrar``, ``sidecar`` or ``application``.
         command: what to run.
         environment: added to ours.
-        place: its address and ports.
+        place: its address and ports; an element's: ``application``, and ``channel`` if pool users connect there.
         configuration: contents of its file, if it has one.
         identity: whom it may enrol as, in a secure pool.
         folder: where it runs; ``None``: here.
+        process_file: where its process ID is written while it lives, for whoever measures its load.
     """
 
     name: str
@@ -53,9 +47,15 @@ class ProcessPlan:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     place: Place
-    configuration: str = ""
+    configuration: str = field(default="", repr=False)  # a sidecar's holds the keys of cookies
     identity: LeafIdentity | None = None
     folder: Path | None = None
+    process_file: Path | None = None
+
+
+def served_port(place: Place) -> int:
+    """Where pool users reach an element: the port that is registered."""
+    return place.ports.get("channel", place.ports["application"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,24 @@ class UpOptions:
     Attributes:
         command: the application; empty: the manifest's annotation.
         weights: of the elements in turn; empty: the manifest's.
+        multicast: registrars announce themselves, sidecars listen.
     """
 
     elements: int = 3
     command: tuple[str, ...] = ()
     weights: tuple[int, ...] = ()
+    multicast: bool = False
 
 
 def make_plan(
-    pool: ServerPool, options: UpOptions, addresses: Addresses, directory: Path, manifest: Path, url: str
+    pool: ServerPool,
+    options: UpOptions,
+    addresses: Addresses,
+    directory: Path,
+    manifest: Path,
+    url: str,
+    cookie_key: str = "",
+    other_url: str = "",
 ) -> UpPlan:
     """Plan a pool.
 
@@ -100,13 +109,15 @@ def make_plan(
         directory: of this pool's sockets, tokens and configuration files.
         manifest: where the pool was read; its annotation's command runs beside it.
         url: where to enrol.
+        cookie_key: key of the pool's cookies, in base64, for the configuration files of its sidecars; empty: none.
+        other_url: where processes of the other IP family enrol; empty: there are none.
 
     Raises:
         CommandError: this machine cannot run such a pool; the text says why.
     """
     _check(pool)
     command, folder = _command(pool, options, manifest)
-    planner = _Planner(pool, addresses, directory, url)
+    planner = _Planner(pool, addresses, directory, (url, other_url), cookie_key, multicast=options.multicast)
     registrars = tuple(planner.registrar(i) for i in range(pool.spec.registrars.replicas))
     sidecars = tuple(planner.sidecar(i, options.weights) for i in range(options.elements))
     applications = tuple(planner.application(i, command, folder) for i in range(options.elements))
@@ -167,17 +178,26 @@ def _remarks(pool: ServerPool, planner: _Planner) -> list[str]:
         remarks.append("security mode Insecure: no TLS, nobody is verified")
     elif pool.spec.security.signer.type is not SignerType.EMBEDDED:
         remarks.append(f"certificates are signed by this process, not by {pool.spec.security.signer.type}")
-    if pool.spec.policy.type in _LOADED and pool.spec.elements.load.source in LoadSource:
-        remarks.append("load is not measured here: tell it to a sidecar's socket (POST /load), until then it is 0")
     return remarks
 
 
 class _Planner:
-    def __init__(self, pool: ServerPool, addresses: Addresses, directory: Path, url: str) -> None:
+    def __init__(
+        self,
+        pool: ServerPool,
+        addresses: Addresses,
+        directory: Path,
+        urls: tuple[str, str],
+        cookie_key: str,
+        *,
+        multicast: bool,
+    ) -> None:
+        self._cookie_key = cookie_key
+        self._multicast = multicast
         self._pool = pool
         self._addresses = addresses
         self._directory = directory
-        self._url = url
+        self._urls = urls
         self._secure = pool.spec.security.mode is Mode.SECURE
 
     @property
@@ -192,15 +212,27 @@ class _Planner:
         application = port if port >= PRIVILEGED else port + 8000
         asap = 3864 if application != 3864 else 3865
         http = 8081 if application != 8081 else 8082
-        return self._addresses.place(ELEMENTS, index, application=application, asap=asap, http=http)
+        ports = {"application": application, "asap": asap, "http": http}
+        if self._pool.spec.control_channel:
+            ports["channel"] = 7008 if application != 7008 else 7009
+            ports["local"] = 8082 if application != 8082 and http != 8082 else 8083
+        return self._addresses.place(ELEMENTS, index, **ports)
 
     def application_port(self, index: int) -> int:
         """Where an element's application serves."""
         return self._element_place(index).ports["application"]
 
-    def _places(self, port: str) -> list[str]:
-        places = [self._registrar_place(i) for i in range(self._pool.spec.registrars.replicas)]
-        return [f"{place.address}:{place.ports[port]}" for place in places]
+    def _registrars(self) -> list[Place]:
+        return [self._registrar_place(i) for i in range(self._pool.spec.registrars.replicas)]
+
+    @property
+    def _measured(self) -> bool:
+        """Whether sidecars measure the CPU time of their applications."""
+        spec = self._pool.spec
+        return spec.policy.type.adaptive and spec.elements.load.source is LoadSource.CPU
+
+    def _process_file(self, index: int) -> Path:
+        return self._directory / f"a{index}.pid"
 
     def _identity(self, role: Role) -> LeafIdentity | None:
         if not self._secure:
@@ -213,13 +245,20 @@ class _Planner:
             pod_uid=str(uuid.uuid4()),
         )
 
-    def _finish(self, tables: Tables, short: str, identity: LeafIdentity | None) -> str:
+    def _url(self, place: Place) -> str:
+        """Where a process enrols: it asks from its own address, so by that family."""
+        first = self._registrar_place(0).address.version
+        return self._urls[0] if place.address.version == first else self._urls[1]
+
+    def _finish(self, tables: Tables, short: str, identity: LeafIdentity | None, place: Place) -> str:
+        if self._multicast:
+            tables["discovery"] = {"multicast": True}
         tables["control"] = {"socket": str(self._directory / f"{short}.sock")}
         if identity is not None:
             tables["security"] |= {
                 "source": "enrolment",
                 "pod_uid": identity.pod_uid,
-                "url": self._url,
+                "url": self._url(place),
                 "token_file": str(self._directory / f"{short}.token"),
                 "authority_file": str(self._directory / "authority.pem"),
             }
@@ -236,7 +275,9 @@ class _Planner:
             "http_port": place.ports["http"],
             "loopback": True,
         }
-        tables["peers"] = {"addresses": self._places("enrp")}
+        if place.also:
+            tables["network"]["also"] = [str(address) for address in place.also]
+        tables["peers"] = {"addresses": [registrar.at("enrp") for registrar in self._registrars()]}
         identity = self._identity(Role.REGISTRAR)
         return ProcessPlan(
             name=f"{self._name}-registrar-{index}",
@@ -244,7 +285,7 @@ class _Planner:
             command=(*_python(), "-m", "rserpool_registrar", "--config", str(self._directory / f"{short}.toml")),
             environment={},
             place=place,
-            configuration=self._finish(tables, short, identity),
+            configuration=self._finish(tables, short, identity, place),
             identity=identity,
         )
 
@@ -257,8 +298,20 @@ class _Planner:
             "asap_port": place.ports["asap"],
             "http_port": place.ports["http"],
         }
-        tables["registrars"] = {"addresses": self._places("asap")}
+        tables["registrars"] = {"addresses": [at for r in self._registrars() for at in r.everywhere("asap")]}
         tables["application"]["port"] = place.ports["application"]
+        if self._measured:
+            tables["load"]["process_file"] = str(self._process_file(index))
+        if tables["load"].get("port") == self._pool.spec.elements.port:
+            tables["load"]["port"] = 0  # the application's, wherever it is
+        if "channel" in tables:
+            tables["channel"] |= {
+                "port": place.ports["channel"],
+                "http_address": str(place.address),
+                "http_port": place.ports["local"],
+                "keys": [f"1:{self._cookie_key}"] if self._cookie_key else [],
+                "drain": min(LONGEST_DRAIN, self._pool.spec.elements.drain.total_seconds()),
+            }
         if tables["health"].get("port") == self._pool.spec.elements.port:
             tables["health"]["port"] = 0  # the application's, wherever it is
         if weights:
@@ -270,20 +323,24 @@ class _Planner:
             command=(*_python(), "-m", "rserpool_sidecar", "--config", str(self._directory / f"{short}.toml")),
             environment={},
             place=place,
-            configuration=self._finish(tables, short, identity),
+            configuration=self._finish(tables, short, identity, place),
             identity=identity,
         )
 
     def application(self, index: int, command: Sequence[str], folder: Path | None) -> ProcessPlan:
         place = self._element_place(index)
         address, port = str(place.address), str(place.ports["application"])
+        environment = {"RSERPOOL_ADDRESS": address, "RSERPOOL_PORT": port}
+        if "local" in place.ports:
+            environment["RSERPOOL_CHANNEL"] = f"http://{place.at('local')}"
         return ProcessPlan(
             name=f"{self._name}-{index}",
             kind="application",
             command=tuple(part.replace("{address}", address).replace("{port}", port) for part in command),
-            environment={"RSERPOOL_ADDRESS": address, "RSERPOOL_PORT": port},
+            environment=environment,
             place=place,
             folder=folder,
+            process_file=self._process_file(index) if self._measured else None,
         )
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,12 +18,13 @@ from rserpool.client.scope import running_pools
 from rserpool.daemon.control import json_response
 from rserpool.pool import ServerPool
 from rserpool.pool.model import Mode
+from rserpool.session.cookies import SHORTEST_KEY
 from rserpool.transport.http import HttpError, HttpServer, Request, Response, Target, ask
 from rserpool.wire import PoolElement, TcpTransport, UdpTransport
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up.enrolment import Enroller
-from rserpool_cli.up.loopback import Addresses
-from rserpool_cli.up.plan import OTHERS, ProcessPlan, UpOptions, UpPlan, make_plan, resize
+from rserpool_cli.up.loopback import OTHERS, Addresses
+from rserpool_cli.up.plan import ProcessPlan, UpOptions, UpPlan, make_plan, resize, served_port
 from rserpool_cli.up.scale import MOST_ELEMENTS
 from rserpool_cli.up.state import SOCKET, remove_process, write_private, write_process, write_state
 from rserpool_cli.up.supervisor import Supervised, end_all
@@ -62,6 +65,7 @@ class Session:
         self._say = say
         self._secure = pool.spec.security.mode is Mode.SECURE
         self._enroller = Enroller(pool)
+        self._cookie_key = base64.b64encode(secrets.token_bytes(SHORTEST_KEY)).decode()
         self._server = addresses.place(OTHERS, 0, https=8443)
         self.plan: UpPlan = self._plan(options.elements)
         self._registrars = [self._supervised(p) for p in self.plan.registrars]
@@ -77,9 +81,18 @@ class Session:
         return [*self._registrars, *self._applications, *self._sidecars]
 
     def _plan(self, elements: int) -> UpPlan:
-        url = f"https://{self._server.address}:{self._server.ports['https']}"
+        url, *others = (f"https://{place}" for place in self._server.everywhere("https"))
         options = replace(self._options, elements=elements)
-        return make_plan(self._pool, options, self._addresses, self._directory, self._manifest, url)
+        return make_plan(
+            self._pool,
+            options,
+            self._addresses,
+            self._directory,
+            self._manifest,
+            url,
+            self._cookie_key,
+            "".join(others),
+        )
 
     def _supervised(self, plan: ProcessPlan) -> Supervised:
         log = self._directory / f"{plan.name.replace('/', '-')}.log" if plan.kind != "application" else None
@@ -215,7 +228,7 @@ class Session:
         async with PoolUser(self.scope()) as users:
             async for pool in users.watch(self.plan.pool.handle):
                 for p in self.plan.applications:
-                    names[(str(p.place.address), p.place.ports["application"])] = p.name
+                    names[(str(p.place.address), served_port(p.place))] = p.name
                 now = {e.identifier: _describe(e, names) for e in pool.elements}
                 for identifier, text in sorted(now.items(), key=lambda item: item[1]):
                     if known.get(identifier) != text:

@@ -15,7 +15,7 @@ from rserpool.client.scope import STATE, runtime_directory
 from rserpool.pool import ServerPool
 from rserpool_cli.errors import CommandError
 from rserpool_cli.up.loopback import Addresses
-from rserpool_cli.up.plan import TRUST_DOMAIN, ProcessPlan, UpPlan
+from rserpool_cli.up.plan import TRUST_DOMAIN, ProcessPlan, UpPlan, served_port
 from rserpool_cli.up.supervisor import Supervised
 
 SOCKET: Final = "up.sock"
@@ -117,6 +117,7 @@ def write_state(
         "pool": plan.pool.metadata.name,
         "handle": plan.pool.handle.decode(),
         "trust_domain": TRUST_DOMAIN,
+        "control_channel": plan.pool.spec.control_channel,
         "bundle": bundle.decode() if bundle is not None else None,
         "client": str(addresses.client) if addresses.client is not None else None,
         "registrars": [
@@ -137,7 +138,7 @@ def write_state(
                 "pid": pids.get(application.name),
                 "sidecar_pid": pids.get(sidecar.name),
                 "address": str(application.place.address),
-                "port": application.place.ports["application"],
+                "port": served_port(application.place),
                 "socket": str(Path(sidecar.command[-1]).with_suffix(".sock")),
             }
             for application, sidecar in zip(plan.applications, plan.sidecars, strict=True)

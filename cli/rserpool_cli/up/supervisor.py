@@ -109,6 +109,7 @@ class Supervised:
                 os.close(theirs)
         self.pid = self._process.pid
         self.lives += 1
+        self._write_down(self.pid)
         self.on_start(self)
         reading = asyncio.create_task(self._read(ours)) if ours is not None else None
         try:
@@ -117,9 +118,16 @@ class Supervised:
             if reading is not None:
                 await asyncio.wait({reading}, timeout=PATIENCE)
         finally:
+            self._write_down(None)
             if reading is not None:
                 reading.cancel()
         return status
+
+    def _write_down(self, pid: int | None) -> None:
+        """Which process lives, for whoever measures it; its number may be another's once it has ended."""
+        if self.plan.process_file is not None:
+            with contextlib.suppress(OSError):
+                self.plan.process_file.write_text(f"{pid}\n" if pid else "")
 
     async def _read(self, descriptor: int) -> None:
         """Our own pipe, not asyncio's: `Process.wait` would wait for whoever else holds it open."""

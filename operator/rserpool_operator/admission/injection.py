@@ -8,7 +8,8 @@ drain meanwhile, so that it still serves while its last users leave. Applying th
 from __future__ import annotations
 
 import copy
-from typing import Final
+import re
+from typing import Final, NamedTuple
 
 from rserpool.pool import ServerPool
 from rserpool_operator import names
@@ -28,6 +29,7 @@ from rserpool_operator.manifests.common import (
 
 DRAIN: Final = 10
 """Seconds, for pods of pools that do not exist yet."""
+_CPU: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m?)")
 GRACE: Final = 30
 """Kubernetes' own default, if a pod says nothing."""
 
@@ -57,9 +59,12 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     _refuse_intruders(pod["spec"], name)
     changed = copy.deepcopy(pod)
     metadata, spec = changed.setdefault("metadata", {}), changed["spec"]
-    asap, http = _ports(spec, asap_port(pool) if pool is not None else names.ASAP_TLS)
+    ports = _ports(spec, pool)
     others = [c for c in spec.get("initContainers") or [] if c.get("name") != names.SIDECAR]
-    spec["initContainers"] = [_sidecar(name, asap, http, version, installation), *others]
+    sidecar = _sidecar(name, ports, version, installation)
+    if pool is None or pool.spec.policy.type.adaptive:
+        sidecar["env"] += _cpus(spec)
+    spec["initContainers"] = [sidecar, *others]
     known = spec.get("imagePullSecrets") or []
     more = [{"name": n} for n in installation.pull_secrets if {"name": n} not in known]
     if more:
@@ -67,7 +72,7 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     ours = {volume["name"] for volume in volumes()}
     spec["volumes"] = [*(v for v in spec.get("volumes") or [] if v.get("name") not in ours), *volumes()]
     drain = round(pool.spec.elements.drain.total_seconds()) if pool is not None else DRAIN
-    annotations = {**_annotations(pod), names.INJECTED: version, **mesh_annotations(asap)}
+    annotations = {**_annotations(pod), names.INJECTED: version, **mesh_annotations(ports.asap, *ports.channel)}
     if _sleep_before_the_end(spec, drain) and names.DRAINED not in annotations:
         grace = spec.get("terminationGracePeriodSeconds")
         spec["terminationGracePeriodSeconds"] = (GRACE if grace is None else grace) + drain
@@ -94,9 +99,25 @@ def _annotations(pod: Object) -> dict[str, str]:
     return dict((pod.get("metadata") or {}).get("annotations") or {})
 
 
-def _ports(spec: Object, asap: int) -> tuple[int, int]:
-    """Ports that no container of the pod says it uses."""
+class _Ports(NamedTuple):
+    """Of a sidecar.
+
+    Attributes:
+        channel: for pool users; none, if the pool has no control channel.
+        local: for the application; none, if it certainly has nothing to look for there.
+    """
+
+    asap: int
+    http: int
+    channel: tuple[int, ...]
+    local: tuple[int, ...]
+
+
+def _ports(spec: Object, pool: ServerPool | None) -> _Ports:
+    """Ports no container of the pod says it uses; a pool that does not exist yet may turn out to have a channel."""
     taken = {port.get("containerPort") for c in spec.get("containers") or [] for port in c.get("ports") or []}
+    if pool is not None:
+        taken.add(pool.spec.elements.port)
 
     def free(wanted: int) -> int:
         while wanted in taken:
@@ -104,10 +125,21 @@ def _ports(spec: Object, asap: int) -> tuple[int, int]:
         taken.add(wanted)
         return wanted
 
-    return free(asap), free(names.SIDECAR_HTTP)
+    asap, http = free(asap_port(pool) if pool is not None else names.ASAP_TLS), free(names.SIDECAR_HTTP)
+    if pool is not None and not pool.spec.control_channel:
+        return _Ports(asap, http, (), ())
+    return _Ports(asap, http, (free(names.CHANNEL),), (free(names.CHANNEL_HTTP),))
 
 
-def _sidecar(name: str, asap: int, http: int, version: str, installation: Installation) -> Object:
+def _sidecar(name: str, ports: _Ports, version: str, installation: Installation) -> Object:
+    http = ports.http
+    variables = {
+        "NETWORK_ASAP_PORT": (ports.asap,),
+        "NETWORK_HTTP_PORT": (http,),
+        "CHANNEL_PORT": ports.channel,
+        "CHANNEL_HTTP_PORT": ports.local,
+    }
+    offered = {"rserpool-asap": (ports.asap,), "rserpool-http": (http,), "rserpool-users": ports.channel}
     return {
         "name": names.SIDECAR,
         "image": installation.image_of(version),
@@ -116,12 +148,10 @@ def _sidecar(name: str, asap: int, http: int, version: str, installation: Instal
         "restartPolicy": "Always",
         "env": [
             *environment(installation, name),
-            {"name": "RSERPOOL_NETWORK_ASAP_PORT", "value": str(asap)},
-            {"name": "RSERPOOL_NETWORK_HTTP_PORT", "value": str(http)},
+            *({"name": f"RSERPOOL_{key}", "value": str(port)} for key, found in variables.items() for port in found),
         ],
         "ports": [
-            {"name": "rserpool-asap", "containerPort": asap, "protocol": "TCP"},
-            {"name": "rserpool-http", "containerPort": http, "protocol": "TCP"},
+            {"name": key, "containerPort": port, "protocol": "TCP"} for key, found in offered.items() for port in found
         ],
         # it answers as soon as it runs: an application must never wait for a registration that waits for it
         "startupProbe": probe("/healthz", http, periodSeconds=1, failureThreshold=60),
@@ -132,6 +162,16 @@ def _sidecar(name: str, asap: int, http: int, version: str, installation: Instal
         "securityContext": copy.deepcopy(RESTRICTED),
         "volumeMounts": mounts(),
     }
+
+
+def _cpus(spec: Object) -> list[Object]:
+    """How many CPUs the application may use, if each of its containers has a limit: what a load of 1 means to it."""
+    limits = [
+        str(((c.get("resources") or {}).get("limits") or {}).get("cpu", "")) for c in spec.get("containers") or []
+    ]
+    found = [_CPU.fullmatch(limit) for limit in limits]
+    cpus = sum(float(part[1]) / (1000 if part[2] else 1) for part in found if part is not None)
+    return [{"name": "RSERPOOL_LOAD_CPUS", "value": f"{cpus:g}"}] if cpus and all(found) else []
 
 
 def _sleep_before_the_end(spec: Object, seconds: int) -> bool:

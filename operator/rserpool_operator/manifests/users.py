@@ -29,6 +29,8 @@ def config_map(pool: ServerPool, uid: str, namespace: str, bundle: str, cluster_
         "pool": f"{home}/{name}\n",
         "handle": pool.handle.decode() + "\n",
     }
+    if pool.spec.control_channel:
+        data["control-channel"] = "true\n"
     if pool.spec.security.mode is Mode.INSECURE:
         data["insecure"] = "this pool has no security: no TLS, nobody is verified\n"
     else:

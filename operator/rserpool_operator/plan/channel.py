@@ -11,13 +11,20 @@ from rserpool_operator.plan.effects import Channel
 
 
 def channel_of(
-    pool: ServerPool, installation: Installation, bundle: str, renew: str, revoked: tuple[str, ...]
+    pool: ServerPool,
+    installation: Installation,
+    bundle: str,
+    renew: str,
+    revoked: tuple[str, ...],
+    keys: tuple[str, ...] = (),
 ) -> Channel:
-    """The channel's contents."""
+    """The channel's contents. Keys of cookies are the elements' alone."""
     namespace, name = pool.metadata.namespace, pool.metadata.name
     hosts = registrar_hosts(namespace, name, pool.spec.registrars.replicas, installation.cluster_domain)
     registrar = registrar_tables(pool, installation.trust_domain)
     registrar["peers"] = {"addresses": [f"{host}:{enrp_port(pool)}" for host in hosts]}
     element = sidecar_tables(pool, installation.trust_domain)
     element["registrars"] = {"addresses": [f"{host}:{asap_port(pool)}" for host in hosts]}
+    if keys:
+        element["channel"]["keys"] = list(keys)
     return Channel(registrar=dict(registrar), element=dict(element), bundle=bundle, renew=renew, revoked=revoked)

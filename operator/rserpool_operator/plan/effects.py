@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rserpool_operator.kube.kinds import Object, Ref
 from rserpool_operator.reasons import Reason
@@ -29,6 +29,30 @@ class CreateAuthority:
     life: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddCookieKey:
+    """Make a key for the pool's cookies, and keep it in their Secret.
+
+    Attributes:
+        number: of the new key.
+        kept: all keys that are there afterwards, the newest first.
+        dropped: keys that are there no more.
+        renew: the user's word on which this is done.
+        at: when.
+        version: the Secret's resourceVersion; empty: it is not there.
+    """
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    number: int
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...]
+    renew: str
+    at: datetime
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Delete an object, if it still has that uid."""
@@ -44,7 +68,7 @@ class Finalize:
     present: bool
 
 
-Effect = Apply | CreateAuthority | Delete | Finalize
+Effect = Apply | CreateAuthority | AddCookieKey | Delete | Finalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +96,14 @@ class Channel:
     """What the pool's processes are told over the control channel.
 
     Attributes:
-        registrar, element: settings by section, see rserpool.pool.settings.
+        registrar, element: settings by section, see rserpool.pool.settings; an element's may hold keys of cookies.
         bundle: trusted authorities, PEM; empty: there is none yet.
         renew: leaves obtained under another word than this are to be renewed.
         revoked: UIDs of pods that ``spec.security.revoked`` names, themselves or by their service account.
     """
 
     registrar: Object
-    element: Object
+    element: Object = field(repr=False)
     bundle: str
     renew: str = ""
     revoked: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from rserpool_operator.observed import Observed
 from rserpool_operator.plan import status as say
 from rserpool_operator.plan.authority import AuthorityPlan, plan_authority
 from rserpool_operator.plan.channel import channel_of
+from rserpool_operator.plan.cookies import CookiePlan, plan_cookies
 from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan, about_pod
 from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_template, former_pools, owned_by
 from rserpool_operator.plan.status import Condition
@@ -123,17 +124,20 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
     wanted = list(_wanted(observed, pool, installation, version))
     taken = [m for m in wanted if _taken(observed, m)]
     authority = plan_authority(observed, pool, installation)
+    cookies = plan_cookies(observed, pool, installation) if pool.spec.control_channel else CookiePlan()
     if taken:
         problem = _name_problem(observed, taken)
     else:
         effects += authority.effects
         effects += [e for m in wanted if (e := _apply(m, observed)) is not None]
         effects += _superfluous(observed, pool, wanted)
-        problem = (authority.reason, authority.message) if authority.stalled else None
+        effects += cookies.effects
+        problem = (authority.reason, authority.message) if authority.stalled else cookies.problem
     effects += _user_maps(observed, pool, installation, authority)
     effects += _left_over(observed)
     renew = observed.annotations.get(names.RENEW, "")
-    channel = channel_of(pool, installation, authority.bundle, renew, revoked_pods(observed, pool))
+    revoked = revoked_pods(observed, pool)
+    channel = channel_of(pool, installation, authority.bundle, renew, revoked, cookies.keys)
     bundle_version = version_of(authority.bundle)
     conditions = _conditions(observed, pool, authority, bundle_version, problem)
     status = {
@@ -147,8 +151,9 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
     }
     done = _finish(observed, tuple(effects), status, tuple(_pod_notes(observed)), None)
     settled = next(c for c in conditions if c.type == "Reconciling").status is False
-    look_again = SOON if effects or not settled else LATER if problem else None
-    told = channel if authority.bundle else None  # without an authority what was told last stands
+    look_again = SOON if effects or not settled else LATER if problem else cookies.look_again
+    complete = authority.bundle and (cookies.keys or not pool.spec.control_channel)
+    told = channel if complete else None  # without an authority, or keys, what was told last stands
     return Plan(effects=done.effects, status=done.status, notes=done.notes, channel=told, look_again=look_again)
 
 

@@ -14,6 +14,4 @@ def unsupported(pool: ServerPool) -> str:
         return "spec.transport.order: this version speaks ASAP and ENRP over TCP only: add TCP"
     if spec.security.enrolment is Enrolment.POD_CERTIFICATE:
         return "spec.security.enrolment: PodCertificate is not in this version: re-create the pool with Token"
-    if spec.control_channel:
-        return "spec.controlChannel: the control channel of pool elements is not in this version: write false"
     return ""

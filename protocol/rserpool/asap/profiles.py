@@ -33,6 +33,7 @@ class RegistrarTimers:
         retry_after_reject: how long to wait after "not now".
         reclaim: how long an element must be seen attached before a foreign claim is answered.
         max_life: cap of a registration's life.
+        t6: T6-Serverannounce, the unit of announcements by multicast.
     """
 
     heartbeat: float
@@ -50,6 +51,7 @@ class RegistrarTimers:
     retry_after_reject: float
     reclaim: float = 0.3
     max_life: float = 86400.0
+    t6: float = 1.0
 
     @property
     def keep_alive_rate(self) -> Rate:
@@ -74,6 +76,7 @@ class EndpointTimers:
         life: Registration Life an element asks for.
         max_attempts: MAX-REG-ATTEMPT and MAX-REQUEST-RETRANSMIT, repetitions before a failure is reported.
         settle: an element adopted by a new home registers there within so long, at a random time.
+        t7: T7-ENRPoutdate, for how long an announced registrar is remembered.
     """
 
     t1: float
@@ -88,6 +91,7 @@ class EndpointTimers:
     hunt_stagger: float = 0.2
     max_attempts: int = 2
     settle: tuple[float, float] = (1.0, 5.0)
+    t7: float = 5.0
 
     def reregistration(self, life: float) -> float:
         """T4 for a registration of that life: well before its end (RFC 5352 7.1; a third of a short life)."""

@@ -23,6 +23,8 @@ WHOLE: Final = frozenset[str]()
 OWN: Final[Keys] = {
     "pool": frozenset({"namespace", "name", "trust_domain"}),
     "network": WHOLE,
+    "discovery": WHOLE,
+    "channel": frozenset({"port", "http_address", "http_port"}),
     "security": frozenset(
         {
             "source",

@@ -97,6 +97,19 @@ def address(raw: object) -> Address:
         raise ValueError("write an IPv4 or IPv6 address") from None
 
 
+def addresses(raw: object) -> tuple[Address, ...]:
+    """A list of IP addresses."""
+    return tuple(address(item) for item in texts(raw))
+
+
+def groups(raw: object) -> tuple[Address, ...]:
+    """A list of IP multicast addresses."""
+    found = addresses(raw)
+    if not found or not all(group.is_multicast for group in found):
+        raise ValueError("write multicast addresses, such as 224.0.1.185 or ff02::133")
+    return found
+
+
 def positive(raw: object) -> float:
     """A duration of more than 0."""
     value = seconds(raw)

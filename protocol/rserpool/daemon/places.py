@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rserpool.asap.effects import Endpoint
 from rserpool.transport.names import Place, Resolver
@@ -18,14 +18,18 @@ class Places:
 
     Args:
         places: host and port of each.
+        families, prefer: as a :class:`~rserpool.transport.names.Resolver` takes them.
 
     Attributes:
         on_changed: called with all endpoints, and whether every place is known, whenever they have changed.
     """
 
-    def __init__(self, places: tuple[Place, ...]) -> None:
+    def __init__(
+        self, places: tuple[Place, ...], families: Collection[int] = (4, 6), prefer: int | None = None
+    ) -> None:
         self._places = places
-        self._resolver = Resolver(places)
+        self._families, self._prefer = families, prefer
+        self._resolver = Resolver(places, families, prefer)
         self._replaced = asyncio.Event()
         self.on_changed: Changed = lambda _found, _complete: None
 
@@ -53,7 +57,7 @@ class Places:
                 await self._replaced.wait()
                 self._replaced.clear()
                 following.cancel()
-                self._resolver = Resolver(self._places)
+                self._resolver = Resolver(self._places, self._families, self._prefer)
                 self._follow()
                 following = asyncio.ensure_future(self._resolve_on(self._resolver))
         finally:

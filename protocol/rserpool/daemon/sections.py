@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rserpool.asap.announce import Multicast
 from rserpool.daemon import parsers as parse
 from rserpool.daemon.settings import setting
-from rserpool.wire import DIALECTS, Dialect
+from rserpool.wire import DIALECTS, Address, Dialect
 
 
 def _dialect(raw: object) -> Dialect:
@@ -24,6 +25,11 @@ class PoolSection:
     handle: str = setting(parse.text, "Pool handle; empty: the pool's name.", "")
     trust_domain: str = setting(parse.nonempty, "Trust domain of its certificates.", "cluster.local")
     dialect: Dialect = setting(_dialect, "rfc, or rsplib to speak with the reference implementation.", "rfc")
+
+    @property
+    def full_name(self) -> str:
+        """The pool's name, different from that of every other pool."""
+        return f"{self.trust_domain}/{self.namespace}/{self.name}"
 
     @property
     def pool_handle(self) -> bytes:
@@ -69,6 +75,23 @@ class OperatorSection:
     url: str = setting(
         parse.text, "The operator's leader, https://HOST:PORT; empty: none, everything is said here.", ""
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoverySection:
+    """Announcements of registrars by IP multicast (RFC 5352 3.6): a hint beside those that are configured."""
+
+    multicast: bool = setting(parse.boolean, "A registrar announces itself, a sidecar listens.", False)
+    groups: tuple[Address, ...] = setting(
+        parse.groups, "Where to; one of each family is used.", ("224.0.1.185", "ff02::133")
+    )
+    port: int = setting(parse.port, "UDP port.", 3863)
+    hops: int = setting(parse.integer(1, 255), "How far announcements go; 1: the link.", 1)
+
+    @property
+    def where(self) -> Multicast:
+        """The groups."""
+        return Multicast(self.groups, self.port, self.hops)
 
 
 @dataclass(frozen=True, kw_only=True)

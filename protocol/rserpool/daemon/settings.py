@@ -51,6 +51,8 @@ def setting(
     default: object = dataclasses.MISSING,
     example: str = "",
     later: object = dataclasses.MISSING,
+    *,
+    secret: bool = False,
 ) -> Any:
     """Declare one key of a section.
 
@@ -61,11 +63,15 @@ def setting(
         example: shown for a key without a default.
         later: the value of a required key for as long as the operator has not said another; without an operator it
             is required at the start.
+        secret: the value is shown nowhere: in no fault, no log, no representation; what ``parse`` raises must not
+            hold it either.
     """
-    metadata = {"parse": parse, "doc": doc, "default": default, "example": example, "later": later}
+    metadata = {
+        "parse": parse, "doc": doc, "default": default, "example": example, "later": later, "secret": secret
+    }  # fmt: skip
     if default is dataclasses.MISSING:
-        return dataclasses.field(default=later, metadata=metadata)
-    return dataclasses.field(default=parse(default), metadata=metadata)
+        return dataclasses.field(default=later, metadata=metadata, repr=not secret)
+    return dataclasses.field(default=parse(default), metadata=metadata, repr=not secret)
 
 
 def section(cls: type[T]) -> Any:
@@ -180,7 +186,7 @@ class _Reader:
         try:
             values[field.name] = field.metadata["parse"](raw)
         except ValueError as e:
-            self.faults.append(f"{place}: {field.name} = {_shown(raw)}: {e}")
+            self.faults.append(f"{place}: {field.name} = {_shown(raw, field)}: {e}")
 
     def _fault(self, section: str, key: str | None, message: str) -> None:
         self.faults.append(f"{self._place(section, key)}: [{section}] {message}")
@@ -232,7 +238,7 @@ def overlay(
             try:
                 value = fields[key].metadata["parse"](raw)
             except (ValueError, TypeError) as e:
-                faults.append(f"[{name}] {key} = {_shown(raw)}: {e}")
+                faults.append(f"[{name}] {key} = {_shown(raw, fields[key])}: {e}")
                 continue
             if name in own and (not own[name] or key in own[name]):
                 if value != getattr(before, key):
@@ -266,7 +272,9 @@ def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
     return f"unknown {what} {name!r}; {hint}"
 
 
-def _shown(raw: object) -> str:
+def _shown(raw: object, field: dataclasses.Field[Any]) -> str:
+    if field.metadata["secret"]:
+        return "(not shown)"
     text = repr(raw)
     return text if len(text) <= 60 else text[:60] + "..."
 

@@ -30,7 +30,7 @@ class Model(BaseModel):
 
 
 class PolicyType(StrEnum):
-    """RFC 5356's policies by the names of its sections."""
+    """RFC 5356's policies by the names of its sections, and one that rsplib has besides."""
 
     ROUND_ROBIN = "RoundRobin"
     WEIGHTED_ROUND_ROBIN = "WeightedRoundRobin"
@@ -41,6 +41,12 @@ class PolicyType(StrEnum):
     LEAST_USED_DEGRADATION = "LeastUsedDegradation"
     PRIORITY_LEAST_USED = "PriorityLeastUsed"
     RANDOMIZED_LEAST_USED = "RandomizedLeastUsed"
+    PRIORITY_LEAST_USED_DEGRADATION = "PriorityLeastUsedDegradation"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it goes by the elements' load."""
+        return "LeastUsed" in self.value
 
 
 class Protocol(StrEnum):
@@ -145,10 +151,27 @@ class LoadSource(StrEnum):
 class Load(Model):
     """The element's load, for the load-adaptive policies."""
 
-    source: LoadSource = Field(LoadSource.CPU, description="Where the load comes from.")
-    path: str = Field("", description="http, prometheus: path on the application's port.")
+    source: LoadSource = Field(
+        LoadSource.CPU,
+        description="Where the load comes from. cpu: the application's CPU time, seen only in pods with"
+        " shareProcessNamespace and by `rserpool up`; http: a number from 0 to 1; prometheus: a metric.",
+    )
+    path: Annotated[str, StringConstraints(pattern=r"^(/[!-~]*)?$")] = Field(
+        "", description="http, prometheus: path to ask for; default: /load, /metrics."
+    )
     port: Port | None = Field(None, description="http, prometheus: default: the element's port.")
-    metric: str = Field("", description="prometheus: the metric, from 0 to 1.")
+    metric: Annotated[str, StringConstraints(max_length=256)] = Field(
+        "", description="prometheus: the metric, from 0 to 1, with labels if need be."
+    )
+    smoothing: Duration = Field(
+        timedelta(seconds=3), description="Time constant of the moving average of what is measured; 0s: none."
+    )
+    minimum_interval: Duration = Field(
+        timedelta(seconds=1), description="Least time between two registrations with a new load."
+    )
+    minimum_change: Annotated[float, Field(ge=0, le=1)] = Field(
+        1 / 64, description="Least change of the load that is registered, from 0 to 1; twice that where it turns back."
+    )
 
 
 class Selector(Model):
@@ -163,7 +186,9 @@ class Selector(Model):
 class Elements(Model):
     """The pool's elements: the pods of this namespace labelled rserpool.io/pool: NAME."""
 
-    port: Port = Field(description="Where the application serves pool users.")
+    port: Port = Field(
+        description="Where the application serves pool users; with controlChannel only the sidecar connects to it."
+    )
     protocol: Protocol = Field(Protocol.TCP, description="What pool users speak to the application.")
     weight: U32 = Field(1, description="WeightedRoundRobin, WeightedRandom: share of the work; 0 for none.")
     priority: U32 = Field(0, description="Priority: the larger number comes first.")
@@ -333,7 +358,11 @@ class ServerPoolSpec(Model):
     )
     security: Security = Field(default_factory=Security, description="Identity and trust.")
     limits: Limits = Field(default_factory=Limits, description="What one identity may cost a registrar.")
-    control_channel: bool = Field(False, description="Control messages on the data connection; for TCP elements.")
+    control_channel: bool = Field(
+        False,
+        description="Pool users connect to the sidecar, which relays to the application: cookies and business cards"
+        " come with the data, in frames, over TLS. For TCP elements. Users find the port by resolving the pool handle.",
+    )
     dialect: Dialect = Field(
         Dialect.RFC, description="Whose reading of the RFCs is spoken; RSPLIB needs mode Insecure and order [SCTP]."
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from rserpool.asap.profiles import PROFILES
 from rserpool.pool.model import (
     UP_COMMAND,
     Dialect,
+    LoadSource,
     Mode,
     Protocol,
     ServerPool,
@@ -18,10 +20,11 @@ from rserpool.pool.model import (
     TransportName,
 )
 from rserpool.pool.problems import Path, Problem, shown
-from rserpool.pool.values import format_duration
+from rserpool.pool.values import METRIC_ADVICE, METRIC_PATTERN, format_duration
 
 Rule = Callable[[ServerPool], Iterator[Problem]]
 
+_METRIC = re.compile(METRIC_PATTERN)
 LONGEST_LIFE = timedelta(seconds=0x7FFFFFFF)
 LONGEST_CA = timedelta(days=36500)
 SHORTEST_LEAF = timedelta(seconds=10)
@@ -68,6 +71,21 @@ def _health(pool: ServerPool) -> Iterator[Problem]:
     if elements.protocol is not Protocol.TCP and (probe is None or probe.port is None):
         where = f"spec.elements.health.{probes[0]}" if probes else "spec.elements.health"
         yield _problem(where, f"names no port, and the element's speaks {elements.protocol}; write a TCP port")
+
+
+def _load(pool: ServerPool) -> Iterator[Problem]:
+    elements = pool.spec.elements
+    load = elements.load
+    if load.source is LoadSource.PROMETHEUS and not load.metric:
+        yield _problem("spec.elements.load.metric", "is required with source prometheus; write the metric's name")
+    if load.metric and not _METRIC.fullmatch(load.metric):
+        yield _problem("spec.elements.load.metric", f"{shown(load.metric)}: {METRIC_ADVICE}")
+    if load.source is not LoadSource.CPU and load.port is None and elements.protocol is not Protocol.TCP:
+        yield _problem(
+            "spec.elements.load.port", f"is required: the element's port speaks {elements.protocol}; write a TCP port"
+        )
+    if load.minimum_interval <= timedelta(0):
+        yield _problem("spec.elements.load.minimumInterval", "is 0; write a positive duration")
 
 
 def _drain(pool: ServerPool) -> Iterator[Problem]:
@@ -164,6 +182,7 @@ def _camel(name: str) -> str:
 RULES: tuple[Rule, ...] = (
     _handle,
     _health,
+    _load,
     _drain,
     _timers,
     _signer,

@@ -43,7 +43,7 @@ def sidecar_tables(pool: ServerPool, trust_domain: str) -> Tables:
     """A sidecar's configuration, as far as the ServerPool decides it."""
     spec = pool.spec
     elements = spec.elements
-    return {
+    tables: Tables = {
         "pool": _pool(pool, trust_domain),
         "security": {"mode": str(spec.security.mode)},
         "application": {"port": elements.port, "protocol": str(elements.protocol)},
@@ -53,9 +53,13 @@ def sidecar_tables(pool: ServerPool, trust_domain: str) -> Tables:
             "priority": elements.priority,
             "degradation": elements.load_degradation,
         },
+        "load": _load(pool),
         "health": _health(elements.health or Health()),
         "timers": _given(profile=str(spec.timers.profile), registration_life=spec.timers.registration_life),
     }
+    if spec.control_channel:  # whoever starts the sidecar adds the keys of the pool's cookies
+        tables["channel"] = {"enabled": True, "anonymous": spec.users.anonymous} | _given(drain=elements.drain)
+    return tables
 
 
 def _pool(pool: ServerPool, trust_domain: str) -> dict[str, object]:
@@ -66,6 +70,22 @@ def _pool(pool: ServerPool, trust_domain: str) -> dict[str, object]:
         "trust_domain": trust_domain,
         "dialect": "rsplib" if pool.spec.dialect is Dialect.RSPLIB else "rfc",
     }
+
+
+def _load(pool: ServerPool) -> dict[str, object]:
+    """What a sidecar measures: nothing, where the policy does not go by it."""
+    load = pool.spec.elements.load
+    if not pool.spec.policy.type.adaptive:
+        return {}
+    return _given(
+        source=str(load.source),
+        path=load.path,
+        port=load.port,
+        metric=load.metric,
+        smoothing=load.smoothing,
+        minimum_interval=load.minimum_interval,
+        minimum_change=load.minimum_change,
+    )
 
 
 def _health(health: Health) -> dict[str, object]:

@@ -79,6 +79,11 @@ def _whole(value: object) -> object:
 Whole = BeforeValidator(_whole)
 """A whole number may be written 3.0: it is one in JSON, and so to the API server."""
 Port = Annotated[int, Field(ge=1, le=65535), Whole]
+METRIC_PATTERN: Final = (
+    r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(,[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*")*)?\})?$'
+)
+"""A metric's name in Prometheus' format, and labels it must have; their values without quotes and backslashes."""
+METRIC_ADVICE: Final = 'write a metric\'s name, with labels if need be: busy_ratio{pool="web"}'
 U32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF), Whole]
 """A number a policy parameter can carry."""
 I32: Final = 0x7FFFFFFF

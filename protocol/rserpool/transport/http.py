@@ -71,10 +71,12 @@ class HttpServer:
 
     Args:
         routes: (method, path) -> handler.
+        most: connections at a time; further ones are ended.
     """
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, *, most: int = MOST_CONNECTIONS) -> None:
         self._routes = routes
+        self._most = most
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Served] = set()
 
@@ -109,7 +111,7 @@ class HttpServer:
     def _accept(self, context: Callable[[], SSL.Context] | None) -> ByteStream:
         stream = ByteStream(TlsEngine(context(), server=True) if context else None, handshake=5.0, idle=IDLE)
         served = _Served(stream, self._routes, self._connections.discard)
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if len(self._connections) >= self._most:
             stream.on_connected = stream.abort
         else:
             self._connections.add(served)
@@ -295,8 +297,9 @@ async def ask(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
     timeout: float = 5.0,  # noqa: ASYNC109 - one deadline for connecting, handshake and answer
+    most: int = 16 * MOST_BODY,
 ) -> Response:
-    """Make one request on a connection of its own.
+    """Make one request on a connection of its own; its answer's body may be of ``most`` octets.
 
     Raises:
         HttpError: no answer within ``timeout`` seconds, or no good one.
@@ -305,7 +308,7 @@ async def ask(
     engine = TlsEngine(target.context, server=False, host=name) if target.context is not None else None
     stream = ByteStream(engine, handshake=timeout + 1)
     try:
-        asked = _Asked(stream, method, path, target.host, body, headers or {})
+        asked = _Asked(stream, method, path, target.host, body, headers or {}, most)
     except (h11.LocalProtocolError, UnicodeEncodeError):  # its text may hold a token
         raise HttpError("the request cannot be sent: its path or a header is not HTTP") from None
     loop = asyncio.get_running_loop()
@@ -329,9 +332,10 @@ class _Asked:
     """One request of a client."""
 
     def __init__(
-        self, stream: ByteStream, method: str, path: str, host: str, body: bytes, headers: Mapping[str, str]
+        self, stream: ByteStream, method: str, path: str, host: str, body: bytes, headers: Mapping[str, str], most: int
     ) -> None:
         self._stream = stream
+        self._most = most
         self._http = h11.Connection(h11.CLIENT)
         self._events = (
             h11.Request(
@@ -381,7 +385,7 @@ class _Asked:
                     self._head = event
                 case h11.Data():
                     self._body += bytes(event.data)
-                    if len(self._body) > 16 * MOST_BODY:
+                    if len(self._body) > self._most:
                         self._fail("the answer is too long")
                         return
                 case h11.EndOfMessage():

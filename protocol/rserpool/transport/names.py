@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from typing import Final
 
@@ -33,13 +33,20 @@ class Resolver:
 
     Args:
         places: host and port of each.
+        families: IP versions that can be dialled from here; addresses of another one are passed over.
+        prefer: of a name that has addresses of this version, no others are taken: for peers with whom there is to be
+            one connection.
 
     Attributes:
         on_changed: called with all endpoints whenever they have changed.
     """
 
-    def __init__(self, places: tuple[Place, ...]) -> None:
+    def __init__(
+        self, places: tuple[Place, ...], families: Collection[int] = (4, 6), prefer: int | None = None
+    ) -> None:
         self._places = places
+        self._families = families
+        self._prefer = prefer
         self.on_changed: Callable[[tuple[Endpoint, ...]], None] = lambda _: None
         self._known: dict[Place, tuple[Endpoint, ...]] = {}
         self._told: tuple[Endpoint, ...] | None = None
@@ -68,7 +75,8 @@ class Resolver:
         host, port = place
         address = literal(host)
         if address is not None:
-            self._known[place] = (Endpoint(TransportKind.TCP, (address,), port),)
+            able = address.version in self._families
+            self._known[place] = (Endpoint(TransportKind.TCP, (address,), port),) if able else ()
             return
         loop = asyncio.get_running_loop()
         try:
@@ -79,9 +87,16 @@ class Resolver:
                 self._unresolved.add(place)
                 _log.warning("the name %s cannot be resolved: %s", host, str(e) or "no answer")
             return
+        found = {canonical_address(ip_address(str(info[4][0]).partition("%")[0])) for info in infos}
+        usable = {a for a in found if a.version in self._families}
+        if not usable:
+            if place not in self._unresolved:
+                self._unresolved.add(place)
+                _log.warning("the name %s has no address of a family this process has", host)
+            return
         self._unresolved.discard(place)
-        addresses = sorted({canonical_address(ip_address(info[4][0])) for info in infos}, key=str)
-        self._known[place] = tuple(Endpoint(TransportKind.TCP, (a,), port) for a in addresses)
+        preferred = {a for a in usable if a.version == self._prefer} or usable
+        self._known[place] = tuple(Endpoint(TransportKind.TCP, (a,), port) for a in sorted(preferred, key=str))
 
     async def run(self) -> None:
         """Resolve again from time to time, for ever; pods come and go behind a name."""

@@ -58,6 +58,9 @@ class ByteStream(asyncio.Protocol):
         on_connected: called once, when there is a connection that has not proved anything.
         on_ready: called once, when plain text can be exchanged.
         on_bytes: called with each piece of plain text.
+        on_finished: called once, when the peer has said that it says no more, in a way nobody else can forge; then only
+            the other direction is left. ``None``: there is no such state, and the connection ends.
+        on_full: called with whether as much waits to be sent as should (asyncio's flow control).
         on_end: called once, unless the owner ended it.
     """
 
@@ -70,11 +73,14 @@ class ByteStream(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._active_at = 0.0
         self._ended = False
+        self._heard_all = False
         self.ready = False
         self.peer: tuple[str, int] = ("", 0)
         self.on_connected: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_bytes: Callable[[bytes], None] = lambda _: None
+        self.on_finished: Callable[[], None] | None = None
+        self.on_full: Callable[[bool], None] = lambda _: None
         self.on_end: Callable[[Ending], None] = lambda _: None
 
     @property
@@ -134,23 +140,46 @@ class ByteStream(asyncio.Protocol):
             cause = Cause.NOT_TLS if isinstance(e, NotTlsError) else Cause.HANDSHAKE
             self._end(Cause.TAMPERED if self._engine.established else cause, str(e))
             return
-        self._flush()
-        self._check_unread()
-        if self.is_over:
-            return
+        if not (self.ready and said):  # who only listens to plain text has nothing to say by itself
+            self._flush()
+            self._check_unread()
+            if self.is_over:
+                return
         if self._engine.established and not self.ready:
             self._become_ready()
         for piece in said:
             if not self.is_over:
                 self.on_bytes(piece)
         if self._engine.closed_by_peer and not self._ended:
-            self._engine.close()  # its goodbye is answered
-            self._flush()
-            self._end(Cause.CLOSED, "closed by the peer")
+            if self.on_finished is None:
+                self._engine.close()  # its goodbye is answered
+                self._flush()
+                self._end(Cause.CLOSED, "closed by the peer")
+            else:
+                self._finished(self.on_finished)
 
     def eof_received(self) -> bool:
-        """The peer sends no more; half-open connections are not kept."""
-        return False
+        """The peer sends no more; half-open connections are kept only for an owner who wants them."""
+        if self.on_finished is None or self._ended or not self.ready:
+            return False
+        if self._engine is None:
+            self._finished(self.on_finished)
+        elif not self._heard_all:  # anybody on the way can end TCP: what was said may not be all (RFC 8446 6.1)
+            self._end(Cause.CLOSED, "cut off by somebody")
+        return not self._ended
+
+    def _finished(self, tell: Callable[[], None]) -> None:
+        if not self._heard_all:
+            self._heard_all = True
+            tell()
+
+    def pause_writing(self) -> None:
+        """As much waits to be sent as should."""
+        self.on_full(True)
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self.on_full(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -177,6 +206,31 @@ class ByteStream(asyncio.Protocol):
     def _check_unread(self) -> None:
         if self._transport is not None and self._transport.get_write_buffer_size() > WRITE_LIMIT:
             self._end(Cause.UNREAD, "it does not read what it is sent", abort=True)
+
+    def pause(self) -> None:
+        """Take nothing from the peer until :meth:`resume`: it is to wait."""
+        if self._transport is not None and not self._ended:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take what the peer sends again."""
+        if self._transport is not None and not self._ended:
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Say that nothing more will be said, after what is queued; what the peer says is still heard."""
+        if self._ended or self._transport is None:
+            return
+        if self._engine is None:
+            self._transport.write_eof()
+        else:
+            self._engine.close()
+            self._flush()
+
+    @property
+    def unsent(self) -> int:
+        """Octets that wait to be sent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """End the connection after what is queued."""

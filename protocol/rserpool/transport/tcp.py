@@ -34,6 +34,7 @@ class TcpLimits:
         user_timeout: seconds for which sent data may stay unacknowledged; 0 for the kernel's default.
         half_open: connections that have not authenticated yet.
         anonymous_per_source: associations without a certificate from one address.
+        per_identity: associations that one certificate's holder has opened to us.
     """
 
     handshake: float = 5.0
@@ -41,6 +42,7 @@ class TcpLimits:
     user_timeout: float = 0.0
     half_open: int = MOST
     anonymous_per_source: int = 256
+    per_identity: int = 256
 
 
 class TcpLink(Link):
@@ -110,22 +112,25 @@ class TcpLink(Link):
 
 
 class TcpNetwork(Network):
-    """TCP from and to one local address.
+    """TCP from and to one local address, or one of each family.
 
     Args:
         address: where it listens and dials from; ``None`` for any.
         security: credentials, or ``None`` for a scope without security.
         limits: deadlines and bounds.
+        also: own addresses of the other family: it listens there too, and dials from there whom it can reach only so.
     """
 
-    def __init__(self, address: Address | None, security: Security | None, limits: TcpLimits) -> None:
-        self._address = address
+    def __init__(
+        self, address: Address | None, security: Security | None, limits: TcpLimits, also: tuple[Address, ...] = ()
+    ) -> None:
+        self._own = (address, *also) if address is not None else ()
         self._security = security
         self._limits = limits
         self._servers: list[asyncio.Server] = []
         self._links: set[TcpLink] = set()
         self._half_open: HalfOpen[ByteStream] = HalfOpen(limits.half_open)
-        self._anonymous: Counter[str] = Counter()
+        self._opened: Counter[str] = Counter()
 
     @property
     def half_open(self) -> int:
@@ -165,10 +170,9 @@ class TcpNetwork(Network):
             opened(self._link(stream, service, principal, handler, outbound=True))
 
         stream.on_ready, stream.on_end = ready, failed
-        local = (str(self._address), 0) if self._address is not None else None
         try:
             async with asyncio.timeout(deadline):
-                host = str(endpoint.addresses[0])
+                host, local = str(endpoint.addresses[0]), self._dials_from(endpoint.addresses[0])
                 await loop.create_connection(lambda: stream, host, endpoint.port, local_addr=local)
                 await done
         except TimeoutError:
@@ -185,11 +189,16 @@ class TcpNetwork(Network):
 
     async def listen(self, service: Ppid, port: int, handler: LinkHandler) -> int:
         """Accept associations over TCP."""
-        host = str(self._address) if self._address is not None else None
+        hosts = [str(address) for address in self._own] or None
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: self._arrival(service, handler), host, port, backlog=BACKLOG)
+        server = await loop.create_server(lambda: self._arrival(service, handler), hosts, port, backlog=BACKLOG)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
+
+    def _dials_from(self, to: Address) -> tuple[str, int] | None:
+        """Where to dial from: an own address of the same family, if there is one."""
+        same = [address for address in self._own if address.version == to.version]
+        return (str((*same, *self._own)[0]), 0) if self._own else None
 
     def _arrival(self, service: Ppid, handler: LinkHandler) -> ByteStream:
         """Somebody has connected: half open until it has authenticated."""
@@ -221,12 +230,15 @@ class TcpNetwork(Network):
         handler.up(self._link(stream, service, principal, handler, outbound=False))
 
     def _admit(self, principal: Principal, source: str) -> None:
-        if principal.role is not Role.ANONYMOUS:
+        if principal.role is Role.UNVERIFIED:  # nobody is told from anybody
             return
-        most = self._limits.anonymous_per_source
-        if self._anonymous[source] >= most:
-            raise IdentityError(f"there are {most} associations without a certificate from its address")
-        self._anonymous[source] += 1
+        anonymous = principal.role is Role.ANONYMOUS
+        most = self._limits.anonymous_per_source if anonymous else self._limits.per_identity
+        whose = source if anonymous else principal.name
+        if self._opened[whose] >= most:
+            which = "without a certificate from its address" if anonymous else f"of {principal.name}"
+            raise IdentityError(f"there are {most} associations {which}")
+        self._opened[whose] += 1
 
     def _principal(self, stream: ByteStream) -> Principal:
         if self._security is None:
@@ -260,11 +272,12 @@ class TcpNetwork(Network):
         if link not in self._links:
             return
         self._links.discard(link)
-        if not link.outbound and link.principal.role is Role.ANONYMOUS:
-            source = str(link.peer_addresses[0])
-            self._anonymous[source] -= 1
-            if not self._anonymous[source]:
-                del self._anonymous[source]
+        if not link.outbound and link.principal.role is not Role.UNVERIFIED:
+            anonymous = link.principal.role is Role.ANONYMOUS
+            whose = str(link.peer_addresses[0]) if anonymous else link.principal.name
+            self._opened[whose] -= 1
+            if not self._opened[whose]:
+                del self._opened[whose]
 
     def stop_listening(self) -> None:
         """Accept nobody any more."""
