@@ -19,6 +19,7 @@ def left(identifier: int = IDENTIFIERS[0], handle: bytes = POOL, *codes: int) ->
     return asap.DeregistrationResponse(pool_handle=handle, pe_identifier=identifier, error=causes)
 
 
+@pytest.mark.rfc("RFC 5352 3.2: an element deregisters on the association it registered on")
 def test_an_element_deregisters_on_the_association_it_registered_on() -> None:
     rig = element_rig(script=silent)
     rig.feed(rig.at(1), asap.RegistrationResponse(pool_handle=POOL, pe_identifier=IDENTIFIERS[0]))
@@ -62,6 +63,7 @@ def test_a_lost_association_does_not_bring_back_an_element_that_left() -> None:
     assert (rig.dialled, rig.events) == ([], [])
 
 
+@pytest.mark.rfc("RFC 5352 3.2: a deregistration without an answer within T3 is repeated elsewhere")
 @pytest.mark.parametrize("timers", [None, RFC.endpoint])
 def test_without_an_answer_within_t3_it_deregisters_elsewhere(timers: object) -> None:
     rig = element_rig(registrars=2) if timers is None else element_rig(registrars=2, timers=RFC.endpoint)
@@ -81,6 +83,7 @@ def test_without_an_answer_within_t3_it_deregisters_elsewhere(timers: object) ->
     assert states(rig) == ["DEREGISTERED"]
 
 
+@pytest.mark.rfc("RFC 5352 3.2: a deregistration without an answer within T3 is repeated elsewhere")
 def test_a_home_that_is_lost_before_it_answers_is_replaced() -> None:
     rig = element_rig(registrars=2)
     rig.script = silent
@@ -211,6 +214,7 @@ def test_an_answer_from_another_registrar_does_not_end_the_leaving() -> None:
     assert rig.machine.state is ElementState.DEREGISTERING
 
 
+@pytest.mark.rfc("PROTOCOL 14.26: an error in a deregistration response is a refusal")
 def test_a_deregistration_that_is_refused_is_reported_with_its_causes() -> None:
     """PROTOCOL 14.26: the message has no flag for it, an error is a rejection."""
     rig = element_rig()
@@ -220,6 +224,7 @@ def test_a_deregistration_that_is_refused_is_reported_with_its_causes() -> None:
     assert "SECURITY_REJECTION" in states(rig)[-1]
 
 
+@pytest.mark.rfc("RFC 5352 2.2.4: an element whose registration expired may register again")
 @pytest.mark.parametrize("quiet", [0.0, 0.5])
 def test_an_element_whose_registration_expired_registers_again(quiet: float) -> None:
     """RFC 5352 2.2.4: an unsolicited response tells it."""
@@ -233,6 +238,7 @@ def test_an_element_whose_registration_expired_registers_again(quiet: float) -> 
     assert len(rig.up) == 1
 
 
+@pytest.mark.rfc("RFC 5352 2.2.4: an element whose registration expired may register again")
 @pytest.mark.parametrize(
     ("answer", "by_home"),
     [

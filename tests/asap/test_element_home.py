@@ -33,6 +33,7 @@ def settled() -> Rig[Element]:
     return rig
 
 
+@pytest.mark.rfc("RFC 5352 3.4: H = 1 makes its sender the home")
 def test_the_registrar_that_says_so_is_home_from_then_on() -> None:
     rig = settled()
     former = rig.at(1)
@@ -44,6 +45,7 @@ def test_the_registrar_that_says_so_is_home_from_then_on() -> None:
     assert [(s.association, type(s.message)) for s in rig.sent] == [(heir, asap.EndpointKeepAliveAck)]
 
 
+@pytest.mark.rfc("PROTOCOL 11.4: an adopted element registers with its new home within five seconds")
 @pytest.mark.parametrize("profile", [FAST, RFC], ids=lambda p: p.name)
 def test_an_element_registers_with_its_new_home_within_one_to_five_seconds(profile: Profile) -> None:
     waits = set()
@@ -62,6 +64,7 @@ def test_an_element_registers_with_its_new_home_within_one_to_five_seconds(profi
     assert 4 < max(waits) <= 5
 
 
+@pytest.mark.rfc("RFC 5352 3.4: H = 1 makes its sender the home")
 def test_a_taken_over_element_renews_at_its_new_home_only() -> None:
     rig = settled()
     heir = takeover(rig)
@@ -157,6 +160,7 @@ def test_a_home_that_was_heard_a_moment_ago_is_kept_for_five_seconds(silence: fl
     assert [e.reason for e in rig.of(Ignored)] == ["the home changes too often"] * (1 - adopted)
 
 
+@pytest.mark.rfc("PROTOCOL 11.4: keep-alives are answered within limits, and homes change within limits")
 def test_homes_change_at_most_once_in_five_seconds() -> None:
     rig = settled()
     one, two = takeover(rig, 2), rig.call(registrar(3))
@@ -185,6 +189,7 @@ def test_two_registrars_that_both_claim_an_element_cannot_make_it_register_witho
     assert len(rig.of(asap.Registration)) <= 20
 
 
+@pytest.mark.rfc("RFC 5352 3.4: H = 1 makes its sender the home")
 def test_without_the_flag_another_registrar_does_not_become_home() -> None:
     rig = settled()
     other = rig.call(registrar(2))
@@ -203,6 +208,7 @@ def test_the_home_saying_again_that_it_is_home_changes_nothing() -> None:
     assert rig.of(asap.Registration) == []
 
 
+@pytest.mark.rfc("PROTOCOL 11.5: a home that sends no keep-alive for three seconds is left")
 def test_a_home_that_sends_no_keep_alive_for_three_seconds_is_left() -> None:
     rig = element_rig(registrars=2)
     (home,) = rig.up
@@ -245,6 +251,7 @@ def test_an_element_that_comes_back_to_its_home_gives_it_time_for_a_keep_alive()
     assert home not in rig.up
 
 
+@pytest.mark.rfc("PROTOCOL 11.5: a home that sends no keep-alive for three seconds is left")
 def test_in_the_rfc_profile_silence_means_nothing() -> None:
     rig = element_rig(registrars=2, timers=RFC.endpoint)
     rig.run(100_000)

@@ -56,6 +56,7 @@ def reported(rig: Rig[Element]) -> list[tuple[int, bytes]]:
     return [(cause.code, cause.info) for error in rig.of(asap.AsapError) for cause in error.error]
 
 
+@pytest.mark.rfc("PROTOCOL 2.3: any octets whatever are read or refused")
 @given(octets=st.binary(max_size=80))
 def test_arbitrary_octets_change_nothing(octets: bytes) -> None:
     rig = settled()
@@ -87,6 +88,7 @@ def test_no_message_whatever_makes_an_element_fail(messages: list[Message]) -> N
     assert rig.machine.registered
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: nothing changes before the whole message was read")
 @pytest.mark.parametrize("cut", range(1, 28))
 def test_a_keep_alive_cut_short_is_malformed_and_not_acknowledged(cut: int) -> None:
     rig = settled()
@@ -129,6 +131,7 @@ def test_an_error_is_noted_and_never_answered() -> None:
     assert snapshot(rig) == before
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: an error is never answered by an error")
 def test_a_broken_error_is_never_answered() -> None:
     rig = settled()
     rig.feed(rig.at(1), b"\x0e\0\0\x08" + STOP_AND_REPORT)
@@ -137,6 +140,7 @@ def test_a_broken_error_is_never_answered() -> None:
     assert rig.messages == []
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize(
     ("raw", "acknowledged", "causes"),
     [
@@ -159,6 +163,7 @@ def test_unknown_parameters_are_treated_as_their_top_bits_say(
     assert {s.association for s in rig.sent} <= {rig.at(1)}
 
 
+@pytest.mark.rfc("RFC 5354 4: an unknown message does what its top bits say")
 @pytest.mark.parametrize(
     ("octets", "causes"),
     [
@@ -176,6 +181,7 @@ def test_unknown_messages_are_treated_as_their_top_bits_say(octets: bytes, cause
     assert reported(rig) == causes
 
 
+@pytest.mark.rfc("PROTOCOL 13.8: error answers are few and hardly longer than what they answer")
 def test_reports_of_unknown_parameters_are_limited() -> None:
     """PROTOCOL 13.8: ten a second and association."""
     rig = settled()

@@ -20,6 +20,7 @@ def acks(rig: Rig[Element], association: AssociationId | None = None) -> int:
     return sum(s.message == ACK for s in rig.sent if association in (None, s.association))
 
 
+@pytest.mark.rfc("RFC 5352 3.4: every keep-alive for the element is acknowledged where it came from")
 @pytest.mark.parametrize("identifier", [None, IDENTIFIERS[0]], ids=["by pool", "by identifier"])
 @pytest.mark.parametrize("home", [False, True])
 def test_a_keep_alive_is_acknowledged_on_the_association_it_came_on(identifier: int | None, home: bool) -> None:
@@ -32,6 +33,7 @@ def test_a_keep_alive_is_acknowledged_on_the_association_it_came_on(identifier: 
     assert encode(ACK).hex() == "08000014000900086563686f000e000811111111"
 
 
+@pytest.mark.rfc("RFC 5352 3.4: every keep-alive for the element is acknowledged where it came from")
 def test_a_keep_alive_is_acknowledged_while_the_registration_is_unanswered() -> None:
     rig = element_rig(script=silent)
     rig.clear()
@@ -39,6 +41,8 @@ def test_a_keep_alive_is_acknowledged_while_the_registration_is_unanswered() -> 
     assert rig.messages == [ACK]
 
 
+@pytest.mark.rfc("RFC 5354 3.9: a pool handle is any octets")
+@pytest.mark.rfc("RFC 5352 3.4: a keep-alive for another pool is silently discarded")
 @pytest.mark.parametrize(
     "message",
     [
@@ -66,6 +70,8 @@ def test_a_keep_alive_for_somebody_else_is_silently_discarded(message: asap.Endp
     assert rig.machine.home_id == 0
 
 
+@pytest.mark.rfc("RFC 5352 9.3: a keep-alive of who is no registrar is discarded")
+@pytest.mark.rfc("threats 2.6: no element uses a malicious registrar")
 @pytest.mark.parametrize("impostor", NO_REGISTRARS, ids=lambda p: p.role.value)
 def test_who_is_no_registrar_is_refused_and_closed_before_it_can_ask(impostor: Principal) -> None:
     """Threat 2.6: a keep-alive with H = 1 would make it home."""
@@ -81,6 +87,7 @@ def test_who_is_no_registrar_is_refused_and_closed_before_it_can_ask(impostor: P
     assert list(rig.up) == [rig.at(1)]
 
 
+@pytest.mark.rfc("PROTOCOL 9.9: registrars reach an element where it listens")
 def test_registrars_may_open_associations_to_an_element_at_any_time() -> None:
     rig = element_rig(registrars=0)
     caller = rig.call(registrar(2))
@@ -109,6 +116,8 @@ def flood(rig: Rig[Element], association: AssociationId, seconds: float, every: 
         rig.feed(association, keep_alive())
 
 
+@pytest.mark.rfc("PROTOCOL 11.4: keep-alives are answered within limits, and homes change within limits")
+@pytest.mark.rfc("threats 2.14: keep-alives to an element are limited")
 def test_a_flood_of_keep_alives_is_answered_within_limits() -> None:
     """At most ten at once and four a second."""
     rig = element_rig()
@@ -153,6 +162,7 @@ def test_a_flood_that_makes_a_registrar_home_is_limited_too() -> None:
     assert acks(rig, stranger) == 10
 
 
+@pytest.mark.rfc("PROTOCOL 11.4: keep-alives are answered within limits, and homes change within limits")
 def test_a_home_that_goes_on_flooding_is_left_after_a_minute() -> None:
     rig = element_rig(registrars=2)
     (home,) = rig.up

@@ -35,6 +35,7 @@ def response(
     return asap.RegistrationResponse(pool_handle=handle, pe_identifier=identifier, reject=reject, error=causes)
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registration says handle, identifier, life, transport and policy")
 @pytest.mark.parametrize(
     ("dialect", "timers", "life", "asap_transport"),
     [
@@ -73,6 +74,7 @@ def test_an_element_that_listens_on_sctp_names_all_its_addresses() -> None:
     assert registration.element.asap_transport == SctpTransport(port=ASAP_PORT, addresses=(OWN, other))
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registration says handle, identifier, life, transport and policy")
 def test_the_octets_of_a_registration_are_those_of_the_figure() -> None:
     rig = element_rig(dialect=RFC_SCTP_ONLY)
     expected = (
@@ -111,6 +113,7 @@ def test_a_granted_registration_may_come_with_a_warning() -> None:
     assert states(rig)[-1] == "REGISTERED: INVALID_VALUES"
 
 
+@pytest.mark.rfc("RFC 5352 3.1: T4 renews a registration before its life ends, under the same identifier")
 @pytest.mark.parametrize(("timers", "t4"), [(FAST.endpoint, 10), (RFC_TIMERS.endpoint, 280)])
 def test_the_registration_is_renewed_with_the_same_identifier_well_before_its_life_ends(
     timers: EndpointTimers, t4: float
@@ -132,6 +135,7 @@ def test_renewing_it_is_no_change_of_state() -> None:
     assert rig.of(ElementStateChanged) == []
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registration without an answer within T2 is tried at another registrar")
 def test_a_registration_without_an_answer_goes_to_another_registrar_after_t2() -> None:
     rig = element_rig(registrars=2, script=silent)
     (first,) = rig.up.values()
@@ -146,6 +150,7 @@ def test_a_registration_without_an_answer_goes_to_another_registrar_after_t2() -
     assert states(rig)[2:] == ["NO_HOME: no answer to a registration", "REGISTERING", "REGISTERED"]
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registration without an answer within T2 is tried at another registrar")
 def test_the_rfcs_t2_is_thirty_seconds() -> None:
     rig = element_rig(timers=RFC_TIMERS.endpoint, script=silent)
     rig.run(29.9)
@@ -155,6 +160,7 @@ def test_the_rfcs_t2_is_thirty_seconds() -> None:
     assert len(rig.closed) == 1
 
 
+@pytest.mark.rfc("RFC 5352 7.3: MAX-REG-ATTEMPT failures are reported")
 def test_the_registrations_that_failed_are_counted_until_one_is_granted() -> None:
     """MAX-REG-ATTEMPT is reported, and trying goes on (PROTOCOL 14.13)."""
     rig = element_rig(registrars=2, script=silent)
@@ -188,6 +194,8 @@ def test_a_renewal_without_an_answer_goes_to_another_registrar_too() -> None:
     assert rig.of(asap.Registration)[0].element.identifier == IDENTIFIERS[0]
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registration without an answer within T2 is tried at another registrar")
+@pytest.mark.rfc("RFC 5352 3.7.1: what could not be delivered is not sent again on a dead association")
 @pytest.mark.parametrize("answered", [True, False])
 def test_an_element_whose_association_is_lost_registers_elsewhere(answered: bool) -> None:
     rig = element_rig(registrars=2, script=granting if answered else silent)
@@ -214,6 +222,7 @@ def test_nobody_is_found_and_the_element_says_why() -> None:
     assert rig.of(HuntChanged)[0].reason.endswith("certificate verify failed")
 
 
+@pytest.mark.rfc("PROTOCOL 6.3: a response counts only from the home and for what was asked")
 @pytest.mark.parametrize(
     ("stranger", "what"),
     [
@@ -247,6 +256,7 @@ def test_a_response_nobody_asked_for_is_ignored(reject: bool) -> None:
     assert rig.machine.deadline() == due
 
 
+@pytest.mark.rfc("PROTOCOL 6.3: a response counts only from the home and for what was asked")
 def test_a_response_from_a_registrar_that_is_not_home_is_ignored() -> None:
     rig = element_rig(script=silent)
     other = rig.call(registrar(2))
@@ -255,6 +265,7 @@ def test_a_response_from_a_registrar_that_is_not_home_is_ignored() -> None:
     assert not rig.machine.registered
 
 
+@pytest.mark.rfc("RFC 5352 6.5.2: new policy data is registered at once under the same identifier")
 def test_a_new_policy_is_registered_at_once_under_the_same_identifier() -> None:
     rig = element_rig(policy=policies.WeightedRoundRobin(1))
     rig.clear()
@@ -285,6 +296,7 @@ def test_a_policy_that_changes_while_there_is_no_home_is_registered_with_the_nex
     assert [r.element.policy for r in rig.of(asap.Registration)] == [policies.WeightedRoundRobin(9)]
 
 
+@pytest.mark.rfc("RFC 5352 6.5.2: new policy data is registered at once under the same identifier")
 def test_a_policy_that_changes_while_the_answer_is_awaited_is_registered_before_t4() -> None:
     rig = element_rig(script=silent, timers=RFC_TIMERS.endpoint)
     rig.do(rig.machine.set_policy(policies.WeightedRoundRobin(9), rig.now))

@@ -56,6 +56,7 @@ def gaps(rig: Rig[Element], kind: type = asap.Registration) -> list[float]:
     return [b - a for a, b in pairwise(at)]
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: an identifier that is taken makes room for the next")
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_identifier_that_is_taken_makes_room_for_the_next_at_once(number: int) -> None:
     rig = element_rig(script=taken(*IDENTIFIERS[:number]))
@@ -66,6 +67,7 @@ def test_an_identifier_that_is_taken_makes_room_for_the_next_at_once(number: int
     assert len(rig.dialled) == 1
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: an identifier that is taken makes room for the next")
 def test_the_identifier_that_was_free_is_used_from_then_on() -> None:
     rig = element_rig(script=taken(IDENTIFIERS[0]))
     rig.clear()
@@ -92,6 +94,7 @@ def test_when_all_identifiers_are_taken_they_are_tried_again_after_a_while() -> 
     assert tried(rig)[-1] == IDENTIFIERS[0]
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: lack of resources is waited out")
 @pytest.mark.parametrize(
     ("rejected_by", "expected"),
     [(rejecting(RESOURCES), [1, 2, 4, 8, 16, 30, 30]), (rejecting(RESOURCES, TAKEN), [1, 2, 4, 8])],
@@ -112,6 +115,7 @@ def test_lack_of_resources_is_waited_out_longer_each_time(rejected_by: Script, e
     assert rig.machine.registered
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: lack of resources is waited out")
 def test_elements_that_were_rejected_together_do_not_come_back_together() -> None:
     again = set()
     for seed in range(10):
@@ -175,6 +179,7 @@ def test_a_home_that_is_lost_during_the_back_off_is_replaced_when_it_ends() -> N
     assert rig.machine.registered
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: a rejection for security is tried at one other registrar")
 def test_a_rejection_for_security_is_tried_at_one_other_registrar_at_once() -> None:
     rig = element_rig(registrars=3, script=rejecting(SECURITY))
     assert len(rig.dialled) == 2
@@ -205,6 +210,7 @@ def test_the_other_registrar_may_grant_what_one_refused_for_security() -> None:
     assert len(rig.dialled) == 2
 
 
+@pytest.mark.rfc("RFC 5352 3.1: what was rejected is not sent again unchanged")
 @pytest.mark.parametrize("codes", LASTING, ids=lambda codes: "+".join(f"{c:#x}" for c in codes) or "none")
 def test_what_is_wrong_with_the_registration_itself_is_never_repeated(codes: tuple[int, ...]) -> None:
     rig = element_rig(registrars=3, script=rejecting(*codes))
@@ -221,12 +227,14 @@ def test_what_is_wrong_with_the_registration_itself_is_never_repeated(codes: tup
     assert len(rig.dialled) == 1
 
 
+@pytest.mark.rfc("PROTOCOL 4: causes nobody knows are accepted")
 def test_the_reason_of_a_rejection_names_all_causes() -> None:
     rig = element_rig(script=rejecting(CauseCode.INCONSISTENT_POLICY, 0xF000))
     assert states(rig)[-1] == "REJECTED: INCONSISTENT_POLICY, UNASSIGNED_0xf000"
     assert states(element_rig(script=rejecting()))[-1] == "REJECTED: no reason given"
 
 
+@pytest.mark.rfc("RFC 5352 3.1: what was rejected is not sent again unchanged")
 @pytest.mark.parametrize("lost", [False, True])
 def test_after_a_change_it_is_tried_again(lost: bool) -> None:
     rig = element_rig(registrars=2, script=rejecting(CauseCode.INCONSISTENT_POLICY))
@@ -241,6 +249,7 @@ def test_after_a_change_it_is_tried_again(lost: bool) -> None:
     assert rig.machine.state is ElementState.REGISTERED
 
 
+@pytest.mark.rfc("PROTOCOL 11.2: a rejection for security is tried at one other registrar")
 def test_after_a_change_a_security_rejection_may_again_be_tried_elsewhere_once() -> None:
     rig = element_rig(registrars=3, script=rejecting(SECURITY))
     rig.clear()
@@ -289,6 +298,7 @@ def test_a_home_that_asks_and_then_falls_silent_does_not_make_a_rejected_element
     assert tried(rig) == []
 
 
+@pytest.mark.rfc("RFC 5352 3.1: what was rejected is not sent again unchanged")
 def test_a_rejected_policy_is_not_registered_again_when_t4_comes() -> None:
     rig = element_rig()
     kept_alive(rig, rig.at(1), 2)

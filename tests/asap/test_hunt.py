@@ -34,6 +34,7 @@ def times(rig: Rig[Element]) -> list[float]:
     return [round(at - START, 6) for at, _ in rig.dialled]
 
 
+@pytest.mark.rfc("RFC 5352 3.6: at most three registrars are tried at once")
 def test_attempts_are_staggered_and_never_more_than_three_at_once() -> None:
     rig = hunting(5, None)
     rig.run(0.85)
@@ -41,6 +42,7 @@ def test_attempts_are_staggered_and_never_more_than_three_at_once() -> None:
     assert len(set(rig.connecting)) == 3
 
 
+@pytest.mark.rfc("RFC 5352 3.6: an attempt that fails makes room for another address")
 def test_an_attempt_that_fails_makes_room_for_another_address_at_once() -> None:
     rig = hunting(5, None)
     rig.run(0.5)
@@ -60,6 +62,7 @@ def test_addresses_that_refuse_are_all_tried_within_one_instant() -> None:
     assert failed.reason.endswith(":3864: connection refused")
 
 
+@pytest.mark.rfc("RFC 5352 3.6: T5 ends a round, doubles up to RETRAN-MAX, and other addresses follow")
 @pytest.mark.parametrize(("timers", "rounds"), [(FAST.endpoint, [1, 2, 4, 4, 4]), (RFC.endpoint, [10, 20, 40, 60, 60])])
 def test_t5_doubles_up_to_retran_max_while_nobody_is_found(timers: EndpointTimers, rounds: list[float]) -> None:
     rig = hunting(1, "connection refused", timers=timers)
@@ -80,6 +83,7 @@ def test_the_rounds_of_many_elements_do_not_fall_together() -> None:
     assert len(second_rounds) > 15
 
 
+@pytest.mark.rfc("RFC 5352 3.6: T5 ends a round, doubles up to RETRAN-MAX, and other addresses follow")
 def test_t5_ends_the_attempts_and_other_addresses_come_first_in_the_next_round() -> None:
     rig = hunting(7, None, timers=replace(FAST.endpoint, connect=60.0))
     rig.run(0.85)
@@ -94,6 +98,7 @@ def test_t5_ends_the_attempts_and_other_addresses_come_first_in_the_next_round()
     assert rig.dialled[6][1] in set(places(7)) - first - second
 
 
+@pytest.mark.rfc("RFC 5352 3.6: T5 ends a round, doubles up to RETRAN-MAX, and other addresses follow")
 @pytest.mark.parametrize(("speaks", "shortest", "longest"), [(True, 0.9, 1.1), (False, 3.6, 4.4)])
 def test_t5_begins_anew_only_when_a_registrar_has_spoken(speaks: bool, shortest: float, longest: float) -> None:
     rig = hunting(1, "connection refused")
@@ -113,6 +118,10 @@ def test_t5_begins_anew_only_when_a_registrar_has_spoken(speaks: bool, shortest:
     assert shortest <= second - first <= longest
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a client verifies that it has met its registrar")
+@pytest.mark.rfc("RFC 5352 3.6: an attempt that fails makes room for another address")
+@pytest.mark.rfc("RFC 5352 9.2: an identity check that fails closes the connection")
+@pytest.mark.rfc("threats 2.6: no element uses a malicious registrar")
 @pytest.mark.parametrize("impostor", NO_REGISTRARS, ids=lambda p: p.role.value)
 def test_an_impostor_at_a_registrars_address_is_refused_and_the_next_one_tried(impostor: Principal) -> None:
     """Threat 2.6: not one octet goes to it."""
@@ -132,6 +141,9 @@ def test_an_impostor_at_a_registrars_address_is_refused_and_the_next_one_tried(i
     assert rig.machine.registered
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a client verifies that it has met its registrar")
+@pytest.mark.rfc("RFC 5352 9.2: a user authenticates its registrar by certificate")
+@pytest.mark.rfc("threats 2.7: no malicious registrar answers a user")
 @pytest.mark.parametrize("impostor", NO_REGISTRARS, ids=lambda p: p.role.value)
 def test_a_user_refuses_an_impostor_too(impostor: Principal) -> None:
     """Threat 2.7."""
@@ -151,6 +163,7 @@ def test_where_only_impostors_are_the_hunt_fails_and_says_why() -> None:
     assert rig.machine.state is ElementState.NO_HOME
 
 
+@pytest.mark.rfc("RFC 5352 3.6: one registrar becomes home, the other attempts end")
 def test_the_first_registrar_found_ends_the_hunt() -> None:
     rig = hunting(5, None)
     rig.run(0.5)
@@ -165,6 +178,7 @@ def test_the_first_registrar_found_ends_the_hunt() -> None:
     assert len(rig.dialled) == count
 
 
+@pytest.mark.rfc("RFC 5352 3.6: one registrar becomes home, the other attempts end")
 def test_a_connection_that_comes_although_it_was_abandoned_is_closed() -> None:
     rig = hunting(2, None)
     rig.run(0.5)
@@ -178,6 +192,7 @@ def test_a_connection_that_comes_although_it_was_abandoned_is_closed() -> None:
     assert {s.association for s in rig.sent} == {home}
 
 
+@pytest.mark.rfc("RFC 5352 3.6: registrars come from configuration, names and announcements")
 def test_new_addresses_are_used_at_once() -> None:
     rig = hunting(1, "connection refused")
     rig.answers[place(2)] = registrar(2)
@@ -196,6 +211,7 @@ def test_addresses_said_again_change_nothing(after: float, attempts: int) -> Non
     assert len(rig.connecting) == attempts
 
 
+@pytest.mark.rfc("RFC 5352 3.6: at most three registrars are tried at once")
 def test_new_addresses_do_not_exceed_three_attempts() -> None:
     rig = hunting(3, None)
     rig.run(0.5)
@@ -278,6 +294,7 @@ def test_elements_spread_over_the_registrars() -> None:
     assert min(first.count(e) for e in places(3)) >= 8
 
 
+@pytest.mark.rfc("threats 2.12: discovery cannot be thwarted or spoofed")
 @given(
     others=st.lists(st.sampled_from([None, "connection refused", *NO_REGISTRARS]), max_size=9),
     seed=st.integers(0, 2**32),

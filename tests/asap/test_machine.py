@@ -194,6 +194,7 @@ def test_the_clock_of_a_machine_never_goes_back() -> None:
     assert machine.deadline() == 11.0
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: who was frozen holds nobody's silence against him")
 def test_a_frozen_machine_moves_what_judges_others_and_says_so_once() -> None:
     machine, done = Recorder(), list[str]()
     machine.do(

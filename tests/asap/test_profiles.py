@@ -40,11 +40,15 @@ ENDPOINT = [
 BOTH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.name)
 
 
+@pytest.mark.rfc("PROTOCOL 8: both timer profiles hold the numbers of the table")
+@pytest.mark.rfc("RFC 5353 4.2: the thresholds of ENRP")
 @pytest.mark.parametrize(("name", "fast", "rfc"), REGISTRAR)
 def test_a_registrars_timers_are_those_of_the_table(name: str, fast: float, rfc: float) -> None:
     assert (getattr(FAST.registrar, name), getattr(RFC.registrar, name)) == (fast, rfc)
 
 
+@pytest.mark.rfc("PROTOCOL 8: both timer profiles hold the numbers of the table")
+@pytest.mark.rfc("RFC 5352 7.1: the timers of ASAP")
 @pytest.mark.parametrize(("name", "fast", "rfc"), ENDPOINT)
 def test_an_endpoints_timers_are_those_of_the_table(name: str, fast: object, rfc: object) -> None:
     assert (getattr(FAST.endpoint, name), getattr(RFC.endpoint, name)) == (fast, rfc)
@@ -54,12 +58,14 @@ def test_profiles_are_found_by_the_names_a_manifest_gives_them() -> None:
     assert {"Fast": FAST, "RFC": RFC} == PROFILES
 
 
+@pytest.mark.rfc("PROTOCOL 8: MAX-TIME-LAST-HEARD is more than twice the heartbeat")
 @BOTH
 def test_a_peer_may_miss_one_heartbeat(profile: Profile) -> None:
     """PROTOCOL 8: the rule to keep."""
     assert profile.registrar.last_heard > 2 * profile.registrar.heartbeat
 
 
+@pytest.mark.rfc("RFC 5352 7.1: T4 is well before the end of the life")
 @BOTH
 def test_a_registration_may_be_refreshed_once_more_before_its_life_ends(profile: Profile) -> None:
     endpoint = profile.endpoint
@@ -78,6 +84,8 @@ def test_an_element_that_is_gone_is_noticed_within_three_seconds() -> None:
     assert timers.last_heard + timers.no_response + timers.keep_alive_tries * timers.keep_alive_timeout <= 3.0
 
 
+@pytest.mark.rfc("RFC 5352 3.1: T4 renews a registration before its life ends, under the same identifier")
+@pytest.mark.rfc("RFC 5352 7.1: T4 is well before the end of the life")
 @pytest.mark.parametrize(
     ("profile", "life", "t4"),
     [

@@ -72,6 +72,7 @@ def test_a_registrars_hosts_are_read_in_their_order_wherever_the_uri_stands() ->
         assert (leaf.identity.role, leaf.dns_names) == (Role.REGISTRAR, hosts)
 
 
+@pytest.mark.rfc("RFC 5352 9.2: a registrar's certificate names its host")
 @pytest.mark.parametrize("role", [Role.ELEMENT, Role.USER])
 def test_only_a_registrar_may_name_a_host(role: Role) -> None:
     assert f"of role {role.value} names a host" in refused(Craft(names=[uri(role), HOSTS[0]]).der())

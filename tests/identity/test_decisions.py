@@ -77,6 +77,7 @@ def named(case: Case) -> str:
     return f"{role.name}-{action.name}-{handle!r}-{which}-{threat}"
 
 
+@pytest.mark.rfc("threats 2.4: nobody registers in a pool that is not his")
 @pytest.mark.parametrize("case", CASES, ids=named)
 def test_everybody_may_do_what_his_role_and_name_allow_and_no_more(case: Case) -> None:
     role, action, handle, identifier, threat = case
@@ -91,6 +92,7 @@ def test_the_table_covers_every_role_and_action() -> None:
     assert left == set(product([Role.UNVERIFIED], ANYBODYS))
 
 
+@pytest.mark.rfc("threats 2.15: a scope is secure as a whole or not at all")
 @pytest.mark.parametrize("action", Action, ids=lambda a: a.name)
 @pytest.mark.parametrize("anonymous_users", [True, False])
 def test_in_a_secure_scope_nobody_unverified_gets_anything(action: Action, anonymous_users: bool) -> None:

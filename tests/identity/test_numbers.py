@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,10 +30,12 @@ def test_the_identifiers_of_one_pod_are_these_for_ever() -> None:
     assert [f"{number:08x}" for number in pe_identifiers(UID)] == GOLDEN
 
 
+@pytest.mark.rfc("PROTOCOL 14.32: a PE identifier follows from the certificate")
 def test_the_golden_values_follow_from_the_definition() -> None:
     assert [f"{by_definition(UID, k):08x}" for k in range(8)] == GOLDEN
 
 
+@pytest.mark.rfc("PROTOCOL 14.32: a PE identifier follows from the certificate")
 @given(uid=uids)
 def test_there_are_eight_by_the_definition_in_order(uid: str) -> None:
     assert pe_identifiers(uid) == tuple(by_definition(uid, k) for k in range(8))
@@ -50,5 +53,6 @@ def test_another_pod_has_others(one: str, other: str) -> None:
     assert (one == other) == bool(set(pe_identifiers(one)) & set(pe_identifiers(other)))
 
 
+@pytest.mark.rfc("PROTOCOL 14.32: a PE identifier follows from the certificate")
 def test_the_same_pod_has_the_same_at_every_start() -> None:
     assert pe_identifiers(UID) == pe_identifiers(UID)

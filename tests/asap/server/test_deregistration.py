@@ -30,6 +30,7 @@ def refused(far: Far, identifier: int, handle: bytes = POOL) -> tuple[ErrorCause
     return error
 
 
+@pytest.mark.rfc("RFC 5352 3.2: every deregistration is answered")
 def test_an_element_that_deregisters_is_removed_and_its_removal_announced() -> None:
     rig = Rig()
     stays, leaves = rig.element(1).register(), rig.element(2).register()
@@ -42,12 +43,14 @@ def test_an_element_that_deregisters_is_removed_and_its_removal_announced() -> N
     assert (event.change, event.element.identifier) == (Change.DEREGISTERED, leaves.identifier)
 
 
+@pytest.mark.rfc("RFC 5352 3.2: the last element takes its pool with it")
 def test_the_last_element_takes_its_pool_with_it() -> None:
     rig = Rig()
     rig.element(1).register().deregister()
     assert rig.space == {"pools": [], "checksums": {}}
 
 
+@pytest.mark.rfc("RFC 3237 2.7: joining and leaving interrupt nobody")
 def test_an_element_that_left_keeps_its_association_and_is_asked_no_more() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -81,6 +84,8 @@ def test_an_element_may_deregister_over_another_association_and_over_one_it_shar
     assert {m.pe_identifier for m in first.take() if isinstance(m, asap.EndpointKeepAlive)} == {high}
 
 
+@pytest.mark.rfc("RFC 5352 3.2: what is not registered is deregistered without an error")
+@pytest.mark.rfc("RFC 5352 3.2: peers hear of a removal only if there was one")
 @pytest.mark.parametrize("handle", [POOL, b"none"])
 def test_what_is_not_registered_is_deregistered_without_an_error_and_without_a_word_to_the_peers(handle: bytes) -> None:
     rig = Rig(secure=False)
@@ -88,6 +93,7 @@ def test_what_is_not_registered_is_deregistered_without_an_error_and_without_a_w
     assert refused(rig.element(2), 2, handle) == ()
 
 
+@pytest.mark.rfc("RFC 5352 3.2: what is not registered is deregistered without an error")
 def test_deregistering_twice_is_no_error() -> None:
     element = Rig().element(1).register()
     assert element.deregister() == ()
@@ -97,6 +103,7 @@ def test_deregistering_twice_is_no_error() -> None:
 # -- whose word counts
 
 
+@pytest.mark.rfc("RFC 5352 3.2: every deregistration is answered")
 @pytest.mark.parametrize(("role", "threat"), [(Role.ANONYMOUS, "2.1"), (Role.USER, "2.2"), (Role.REGISTRAR, "2.2")])
 def test_only_an_element_may_deregister(role: Role, threat: str) -> None:
     rig = Rig()
@@ -105,6 +112,8 @@ def test_only_an_element_may_deregister(role: Role, threat: str) -> None:
     assert [(r.threat, r.what) for r in rig.seen(Refused)] == [(threat, "ASAP_DEREGISTRATION")]
 
 
+@pytest.mark.rfc("RFC 5352 3.2: peers hear of a removal only if there was one")
+@pytest.mark.rfc("RFC 5352 3.2: nobody deregisters another element")
 def test_an_element_may_not_deregister_another() -> None:
     rig = Rig()
     victim = rig.element(1).register()
@@ -120,6 +129,7 @@ def test_an_element_may_not_deregister_in_another_pool() -> None:
     assert [r.threat for r in rig.seen(Refused)] == ["2.4"]
 
 
+@pytest.mark.rfc("RFC 5352 3.2: nobody deregisters another element")
 def test_a_sibling_whose_certificate_allows_the_same_number_may_not_deregister_it() -> None:
     rig = Rig()
     for name, address in (("first", "10.0.0.1"), ("second", "10.0.0.1")):
@@ -143,6 +153,7 @@ def test_without_security_nobody_deregisters_from_another_address() -> None:
 # -- another registrar's element
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: who deregisters away from its home is owned first")
 def test_an_element_that_lost_its_home_is_owned_first_and_then_let_go() -> None:
     rig = Rig()
     peer = rig.peer(PEER_ID, foreign(1))
@@ -165,6 +176,7 @@ def test_another_registrars_element_is_let_go_by_nobody_who_speaks_from_elsewher
 # -- limits and transports
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_deregistrations_count_with_registrations() -> None:
     rig = Rig(limits=Limits(registrations=Rate(1, 2)))
     element, other = rig.element(1).register(), rig.element(2).register()
@@ -175,6 +187,7 @@ def test_deregistrations_count_with_registrations() -> None:
     assert element.deregister() == ()
 
 
+@pytest.mark.rfc("PROTOCOL 9.2: over TCP a registrar understands users only")
 def test_over_tcp_without_the_tcp_profile_nobody_deregisters() -> None:
     """PROTOCOL 9.2: an ASAP_DEREGISTRATION over TCP is answered with cause 0x3."""
     rig = Rig(dialect=RFC_SCTP_ONLY)

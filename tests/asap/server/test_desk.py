@@ -47,6 +47,7 @@ SILENT: dict[str, Callable[[Far], bytes]] = {
 }
 
 
+@pytest.mark.rfc("PROTOCOL 13.8: error answers are few and hardly longer than what they answer")
 @pytest.mark.parametrize("kind", ANSWERED)
 def test_ten_refusals_are_answered_at_once_then_ten_a_second_and_no_more(kind: str) -> None:
     rig = Rig()
@@ -63,6 +64,7 @@ def test_ten_refusals_are_answered_at_once_then_ten_a_second_and_no_more(kind: s
     assert user.is_up()
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: who goes on beyond a limit is met with silence and then left")
 @pytest.mark.parametrize("kind", [*ANSWERED, *SILENT])
 def test_whoever_goes_on_is_left(kind: str) -> None:
     rig = Rig()
@@ -156,6 +158,7 @@ def test_every_refusal_is_reported_to_the_operator_even_those_not_answered() -> 
     assert [e.peer for e in rig.seen(Malformed)] == [str(user.association)]
 
 
+@pytest.mark.rfc("RFC 3237 2.12: the number of users and pools is not limited by the protocol")
 def test_many_short_associations_leave_nothing_behind() -> None:
     rig = Rig()
     for _ in range(500):

@@ -51,6 +51,7 @@ def kept(rig: Rig) -> bool:
     return {i: e["home"] for i, e in rig.elements().items()} == {PE.identifier: f"{PEER_ID:#010x}"}
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: another registrar's element that is reported is asked, and at most forgotten here")
 def test_it_is_dialled_at_once_where_its_home_says_it_listens() -> None:
     rig = Rig()
     _, connect = reported(rig)
@@ -68,6 +69,7 @@ def test_over_sctp_it_is_dialled_at_all_its_addresses() -> None:
     assert [c.endpoint for c in rig.connects] == [Endpoint(TransportKind.SCTP, addresses, 34127)]
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element that is reported is asked at once")
 def test_it_is_asked_without_a_claim_and_left_alone_when_it_has_answered() -> None:
     rig = Rig()
     peer, connect = reported(rig)
@@ -86,6 +88,7 @@ def test_it_is_asked_without_a_claim_and_left_alone_when_it_has_answered() -> No
     assert rig.connects == []
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element to which the keep-alive cannot be sent is removed")
 def test_if_it_cannot_be_reached_it_is_forgotten_here_and_its_home_is_not_told() -> None:
     rig = Rig()
     peer, connect = reported(rig)
@@ -93,6 +96,7 @@ def test_if_it_cannot_be_reached_it_is_forgotten_here_and_its_home_is_not_told()
     only_forgotten(rig, peer, "connection refused")
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: another registrar's element that is reported is asked, and at most forgotten here")
 def test_if_it_does_not_answer_it_is_forgotten_after_three_tries() -> None:
     rig = Rig()
     peer, connect = reported(rig)
@@ -146,6 +150,7 @@ def test_an_answer_for_another_element_is_no_answer_to_the_probe() -> None:
     only_forgotten(rig, peer, "it left 3 keep-alives unanswered")
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: another registrar's element that is reported is asked, and at most forgotten here")
 def test_its_home_brings_back_what_was_forgotten() -> None:
     rig = Rig()
     peer, connect = reported(rig)
@@ -172,6 +177,7 @@ def test_reports_join_a_probe_that_is_under_way() -> None:
     assert len(keep_alives(probe)) == 1
 
 
+@pytest.mark.rfc("PROTOCOL 8: an element is never asked more often than KEEP-ALIVE-MIN-INTERVAL allows")
 def test_no_flood_of_reports_makes_it_be_asked_more_often_than_the_limit_allows() -> None:
     rig = Rig()
     _, connect = reported(rig)

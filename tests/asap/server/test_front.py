@@ -69,6 +69,7 @@ BROKEN: dict[str, tuple[tuple[bytes, ...], dict[str, Any], bytes | None]] = {
 }
 
 
+@pytest.mark.rfc("RFC 5354 3.12.4: an invalid value is reported with its parameter")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_malformed_registration_is_refused_by_its_own_response_with_the_offending_parameter(name: str) -> None:
     parts, changes, offending = BROKEN[name]
@@ -85,6 +86,7 @@ def test_a_malformed_registration_is_refused_by_its_own_response_with_the_offend
     assert event.reason
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: nothing changes before the whole message was read")
 def test_a_malformed_registration_leaves_the_registered_element_as_it_was() -> None:
     far = Rig().element(1).register()
     (answer,) = unmoved(far, raw(REGISTRATION, HANDLE, pool_element(far.identifier, TCP, RR, LISTENING, life=0)))
@@ -92,6 +94,7 @@ def test_a_malformed_registration_leaves_the_registered_element_as_it_was() -> N
     assert answer.reject
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: nothing changes before the whole message was read")
 def test_a_malformed_deregistration_is_refused_by_its_own_response() -> None:
     far = Rig().element(1).register()
     long = tlv(0x000E, far.identifier.to_bytes(4) + b"12345678")
@@ -147,6 +150,7 @@ def test_what_is_no_message_at_all_is_dropped_and_reported_to_the_operator(octet
 # -- unknown parameters and messages
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize(("kind", "stops", "reported"), [
     (0x0123, True, False), (0x4123, True, True), (0x8123, False, False), (0xC123, False, True),
 ])  # fmt: skip
@@ -165,6 +169,7 @@ def test_an_unknown_parameter_is_skipped_or_not_and_reported_or_not(kind: int, *
     assert causes == list(report.error if reported else ())
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
 @pytest.mark.parametrize(("kind", "joins"), [(0x0123, False), (0x4123, False), (0x8123, True), (0xC123, True)])
 @pytest.mark.parametrize("inside", [False, True])
 def test_an_unknown_parameter_in_a_registration_keeps_the_element_out_if_it_says_stop(
@@ -184,6 +189,7 @@ def test_an_unknown_parameter_in_a_registration_keeps_the_element_out_if_it_says
         assert answers == []
 
 
+@pytest.mark.rfc("RFC 5354 3.12.2: several unknown parameters are reported in one error")
 def test_several_unknown_parameters_are_reported_in_one_error() -> None:
     first, second = tlv(0xC123, b"abcd"), tlv(0xC124)
     answers = unmoved(Rig().user(), raw(RESOLUTION, first, HANDLE, second))
@@ -192,6 +198,7 @@ def test_several_unknown_parameters_are_reported_in_one_error() -> None:
     ]
 
 
+@pytest.mark.rfc("RFC 5354 4: an unknown message does what its top bits say")
 @pytest.mark.parametrize(("kind", "reported"), [(0x0F, False), (0x4F, True), (0x8F, False), (0xCF, False)])
 def test_an_unknown_message_is_reported_only_if_it_wants_to_be(kind: int, *, reported: bool) -> None:
     octets = raw(kind, HANDLE)
@@ -199,6 +206,7 @@ def test_an_unknown_message_is_reported_only_if_it_wants_to_be(kind: int, *, rep
     assert unmoved(Rig().user(), octets) == ([report] if reported else [])
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: an error is never answered by an error")
 @pytest.mark.parametrize(
     "octets",
     [
@@ -247,6 +255,7 @@ def test_what_is_not_for_a_registrar_is_ignored_in_silence(kind: str) -> None:
     assert [e.reason for e in rig.seen(Ignored)] == ["not for a registrar"]
 
 
+@pytest.mark.rfc("PROTOCOL 9.2: over TCP a registrar understands users only")
 def test_over_tcp_without_the_tcp_profile_an_acknowledgement_is_an_unknown_message() -> None:
     """PROTOCOL 9.2: over TCP a registrar understands resolutions, reports and errors only."""
     rig = Rig(dialect=RFC_SCTP_ONLY)
@@ -286,6 +295,7 @@ def test_the_longest_messages_are_survived_by_those_who_answer_them(name: str, *
     assert rig.element(2).register().resolve().elements
 
 
+@pytest.mark.rfc("PROTOCOL 13.8: error answers are few and hardly longer than what they answer")
 @pytest.mark.parametrize("count", [1, 8, 100])
 def test_an_error_is_hardly_longer_than_what_it_answers(count: int) -> None:
     """PROTOCOL 13.8: at most 64 octets longer, so that nobody can be made to send more than is sent to him."""

@@ -31,6 +31,7 @@ def asked(rig: Rig, far: Far, within: float = 1.5) -> None:
     rig.run(0.01)
 
 
+@pytest.mark.rfc("RFC 5352 3.5: periodic keep-alives are spread in time")
 @pytest.mark.parametrize("kind", TransportKind)
 def test_an_element_is_asked_at_random_intervals_of_half_to_one_and_a_half_periods(kind: TransportKind) -> None:
     rig = Rig(timers=replace(QUIET, keep_alive=10.0))
@@ -46,6 +47,7 @@ def test_an_element_is_asked_at_random_intervals_of_half_to_one_and_a_half_perio
     assert len({round(p, 3) for p in pauses}) > 100
 
 
+@pytest.mark.rfc("RFC 5352 3.5: periodic keep-alives are spread in time")
 def test_elements_that_registered_together_are_not_asked_together() -> None:
     rig = Rig()
     elements = [rig.element(n).register() for n in range(1, 61)]
@@ -65,6 +67,7 @@ def test_a_keep_alive_names_the_registrar_and_the_element_and_claims_nothing() -
     ]
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element that can be reached stays")
 def test_an_element_that_answers_stays_for_its_whole_life() -> None:
     rig = Rig()
     element = rig.element(1).register(life=300)
@@ -75,6 +78,7 @@ def test_an_element_that_answers_stays_for_its_whole_life() -> None:
     assert updates(peer) == []
 
 
+@pytest.mark.rfc("PROTOCOL 14.7: an element that leaves three keep-alives unanswered is removed")
 def test_an_element_that_leaves_three_keep_alives_unanswered_is_removed_and_its_association_aborted() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -97,6 +101,7 @@ def test_an_element_that_leaves_three_keep_alives_unanswered_is_removed_and_its_
     assert rig.connects == []
 
 
+@pytest.mark.rfc("PROTOCOL 14.7: an element that leaves three keep-alives unanswered is removed")
 def test_an_answer_to_the_last_keep_alive_is_in_time_and_all_three_begin_anew() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -146,6 +151,7 @@ FORGERS: dict[str, Callable[[Rig, Far], Far]] = {
 }
 
 
+@pytest.mark.rfc("PROTOCOL 6.8: an acknowledgement counts only from the element that was asked, where it was asked")
 @pytest.mark.parametrize("name", FORGERS)
 def test_nobody_answers_for_an_element_but_itself_where_it_was_asked(name: str) -> None:
     rig = Rig()
@@ -169,6 +175,7 @@ def test_nobody_answers_for_an_element_but_itself_where_it_was_asked(name: str) 
         assert ignored == []
 
 
+@pytest.mark.rfc("PROTOCOL 6.8: an acknowledgement counts only from the element that was asked, where it was asked")
 @pytest.mark.parametrize("wrong", ["another identifier of its own", "another pool"])
 def test_an_answer_for_something_else_is_no_answer(wrong: str) -> None:
     rig = Rig()
@@ -239,6 +246,8 @@ def within_limit(times: list[float]) -> None:
             assert last - first + 1 <= most + 1e-3, times[first : last + 1]
 
 
+@pytest.mark.rfc("PROTOCOL 8: an element is never asked more often than KEEP-ALIVE-MIN-INTERVAL allows")
+@pytest.mark.rfc("threats 2.14: keep-alives to an element are limited")
 @pytest.mark.parametrize("answers", [True, False])
 def test_no_flood_of_reports_makes_an_element_be_asked_more_often_than_the_limit_allows(*, answers: bool) -> None:
     rig = Rig(limits=Limits(reports=Rate(1e9, 1e9)))
@@ -310,6 +319,7 @@ def test_a_registrar_that_was_frozen_gives_an_element_its_time_to_answer() -> No
     assert len(rig.elements()) == 39
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: who was frozen holds nobody's silence against him")
 def test_a_registrar_that_was_frozen_reads_what_has_come_meanwhile_before_it_judges() -> None:
     """PROTOCOL 10.6: shift the deadlines, read everything that is queued, and only then remove anything."""
     rig = Rig()

@@ -37,6 +37,7 @@ def lost(rig: Rig, far: Far) -> Connect:
     return connect
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: an element whose association is lost is probed at once over another")
 def test_a_lost_element_is_dialled_at_once_where_it_said_it_listens() -> None:
     rig = Rig()
     element = rig.element(1)
@@ -56,6 +57,7 @@ def test_an_element_of_sctp_is_dialled_at_all_addresses_it_spoke_from() -> None:
     assert connect.endpoint == Endpoint(TransportKind.SCTP, addresses, SCTP_PORT)
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element to which the keep-alive cannot be sent is removed")
 def test_an_element_that_cannot_be_reached_is_removed_and_its_removal_announced() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -69,6 +71,7 @@ def test_an_element_that_cannot_be_reached_is_removed_and_its_removal_announced(
     assert rig.machine.counts()["own"] == 0
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: an element whose association is lost is probed at once over another")
 def test_an_element_that_answers_the_probe_is_kept_and_asked_there_from_then_on() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -87,6 +90,7 @@ def test_an_element_that_answers_the_probe_is_kept_and_asked_there_from_then_on(
     assert probe.is_up()
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an answer to a probe does not attach")
 def test_an_answer_to_a_probe_does_not_attach_an_element_so_that_its_new_home_may_have_it() -> None:
     """PROTOCOL 10.5: only the association it registered on attaches."""
     rig = Rig()
@@ -297,6 +301,7 @@ def test_twenty_elements_lost_at_once_are_all_dialled_at_once() -> None:
     assert max(dialled_when(rig, elements, 0.0)) == 0
 
 
+@pytest.mark.rfc("PROTOCOL 10.8: an element whose association is lost is probed at once over another")
 def test_when_more_are_lost_at_once_the_rest_is_dialled_over_a_second() -> None:
     rig = Rig()
     elements = [rig.element(n).register() for n in range(1, 121)]

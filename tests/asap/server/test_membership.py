@@ -12,6 +12,7 @@ from rserpool.wire import UpdateAction, asap, enrp
 from support.rig_asapserver import PEER_ID, POOL, QUIET, SERVER_ID, Rig, add, foreign, updates
 
 
+@pytest.mark.rfc("RFC 5352 2.2.4: an element whose life is over is removed and told so")
 def test_an_own_element_is_removed_when_its_life_ends_and_its_removal_announced() -> None:
     rig = Rig()
     element = rig.element(1).register(life=10)
@@ -29,6 +30,7 @@ def test_an_own_element_is_removed_when_its_life_ends_and_its_removal_announced(
     assert rig.machine.counts()["own"] == 0
 
 
+@pytest.mark.rfc("RFC 5352 2.2.4: an element whose life is over is removed and told so")
 def test_an_element_whose_life_ended_is_told_so() -> None:
     """RFC 5352 2.2.4 and 3.2: the response is also sent on expiry; without an error it is no refusal."""
     rig = Rig()
@@ -47,6 +49,7 @@ def test_an_element_whose_life_ended_may_register_again() -> None:
     assert rig.elements().keys() == {again.identifier}
 
 
+@pytest.mark.rfc("PROTOCOL 10.4: a life that is too long is cut with a warning")
 @pytest.mark.parametrize("asked", [-1, 1000])
 def test_no_life_is_longer_than_the_longest(asked: int) -> None:
     rig = Rig(timers=replace(QUIET, max_life=60.0))
@@ -81,6 +84,7 @@ def test_elements_expire_one_by_one() -> None:
 # -- other registrars' elements
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: another registrar's element is kept a quarter longer than its life")
 def test_another_registrars_element_is_kept_a_quarter_longer_and_then_removed_in_silence() -> None:
     rig = Rig()
     peer = rig.peer(PEER_ID, foreign(1, life=8))

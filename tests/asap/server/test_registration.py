@@ -60,6 +60,8 @@ def changes(rig: Rig) -> list[tuple[Change, int]]:
     return [(e.change, e.element.identifier) for e in rig.seen(ElementChanged)]
 
 
+@pytest.mark.rfc("RFC 5352 3.1: every registration is answered")
+@pytest.mark.rfc("PROTOCOL 9.9: over TCP an element says where it listens")
 def test_a_registration_over_tcp_is_recorded_with_its_listening_port_answered_and_announced() -> None:
     rig = Rig()
     peer, element = rig.peer(), rig.element(1)
@@ -78,6 +80,7 @@ def test_a_registration_over_tcp_is_recorded_with_its_listening_port_answered_an
     assert changes(rig) == [(Change.REGISTERED, element.identifier)]
 
 
+@pytest.mark.rfc("RFC 5352 3.1: the registrar records from where an element registered")
 @pytest.mark.parametrize(
     "named",
     [
@@ -98,6 +101,7 @@ def test_over_sctp_the_asap_transport_is_the_association_whatever_the_element_sa
     assert [e.asap_transport for _, _, e in updates(peer)] == [recorded]
 
 
+@pytest.mark.rfc("RFC 5352 2.2.1: an element registers the addresses of its association only")
 def test_over_sctp_any_addresses_of_the_association_may_be_registered() -> None:
     rig = Rig()
     element = rig.element(1, "10.0.0.1", "fd00::1", "10.0.0.9", kind=TransportKind.SCTP)
@@ -106,6 +110,7 @@ def test_over_sctp_any_addresses_of_the_association_may_be_registered() -> None:
     assert rig.elements()[element.identifier]["transport"] == "sctp:10.0.0.9+[fd00::1]:7/control"
 
 
+@pytest.mark.rfc("RFC 5352 3.1: an element that registers belongs to the registrar that granted it")
 def test_the_home_an_element_names_is_ignored() -> None:
     rig = Rig()
     element = rig.element(1).register(home=0xDEAD)
@@ -146,6 +151,7 @@ def test_an_association_seen_under_the_ipv6_form_of_its_address_gives_every_regi
     assert rig.space == dump_of_a_peer_that_heard(peer)
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a new pool takes policy and transport of its first element")
 def test_a_pool_takes_its_policy_and_transport_from_its_first_element_and_any_policy_data_after_that() -> None:
     rig = Rig()
     first = rig.element(1).register(policy=policies.WeightedRoundRobin(3))
@@ -159,6 +165,7 @@ def test_a_pool_takes_its_policy_and_transport_from_its_first_element_and_any_po
 # -- life
 
 
+@pytest.mark.rfc("PROTOCOL 10.4: a life that is too long is cut with a warning")
 @pytest.mark.parametrize("asked", [-1, 61, 2**31 - 1])
 def test_a_life_beyond_the_longest_is_capped_with_a_warning_that_shows_the_element(asked: int) -> None:
     rig = Rig(timers=replace(QUIET, max_life=60.0))
@@ -185,6 +192,7 @@ def test_a_day_is_the_longest_life() -> None:
     assert rig.elements()[element.identifier]["life"] == 86400
 
 
+@pytest.mark.rfc("PROTOCOL 10.4: a life that is too long is cut with a warning")
 def test_rsplibs_milliseconds_are_capped_in_milliseconds() -> None:
     rig = Rig(secure=False, dialect=RSPLIB, timers=replace(QUIET, max_life=60.0))
     element = rig.element(1, kind=TransportKind.SCTP)
@@ -196,6 +204,7 @@ def test_rsplibs_milliseconds_are_capped_in_milliseconds() -> None:
 # -- registering again
 
 
+@pytest.mark.rfc("RFC 5352 3.1: registering again replaces all attributes and begins a new life")
 def test_registering_again_replaces_every_attribute_and_is_announced_again() -> None:
     rig = Rig()
     peer, element = rig.peer(), rig.element(1)
@@ -223,6 +232,7 @@ def test_registering_again_replaces_every_attribute_and_is_announced_again() -> 
     assert changes(rig) == [(Change.UPDATED, element.identifier)]
 
 
+@pytest.mark.rfc("RFC 5353 3.3: every granted registration is told to all peers")
 def test_registering_again_unchanged_is_answered_and_announced_without_an_event() -> None:
     rig = Rig()
     peer, element = rig.peer(), rig.element(1).register()
@@ -235,6 +245,7 @@ def test_registering_again_unchanged_is_answered_and_announced_without_an_event(
     assert changes(rig) == []
 
 
+@pytest.mark.rfc("RFC 5352 3.1: registering again replaces all attributes and begins a new life")
 def test_registering_again_begins_a_new_life_of_the_new_length() -> None:
     rig = Rig()
     element = rig.element(1).register(life=10)
@@ -274,6 +285,7 @@ def test_a_weighted_schedule_survives_registering_again_with_the_same_weight() -
     assert given.count(light.identifier) == 10
 
 
+@pytest.mark.rfc("RFC 5356 5.2.2: degradation is added for each time an element was given out")
 def test_degradation_begins_anew_for_the_element_that_registers_again_and_for_no_other() -> None:
     rig = Rig()
     policy: Policy = policies.LeastUsedDegradation(0, 10)
@@ -317,6 +329,7 @@ def test_a_pod_that_got_another_address_is_still_the_same_element() -> None:
     assert rig.elements()[moved.identifier]["transport"] == f"tcp:10.0.7.7:{APP_PORT}"
 
 
+@pytest.mark.rfc("RFC 5352 3.1: an element that registers belongs to the registrar that granted it")
 def test_an_element_that_lost_its_home_becomes_ours() -> None:
     rig = Rig()
     peer = rig.peer(PEER_ID, foreign(1))

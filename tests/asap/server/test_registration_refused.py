@@ -72,6 +72,7 @@ def at(address: str, port: int = 7) -> TcpTransport:
 # -- who asks
 
 
+@pytest.mark.rfc("RFC 5352 3.1: every registration is answered")
 @pytest.mark.parametrize(
     ("role", "threat"), [(Role.ANONYMOUS, "2.1"), (Role.USER, "2.2"), (Role.REGISTRAR, "2.2")], ids=str
 )
@@ -82,6 +83,7 @@ def test_only_an_element_may_register(role: Role, threat: str) -> None:
     assert [(r.threat, r.what) for r in rig.seen(Refused)] == [(threat, "ASAP_REGISTRATION")]
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registrar may refuse for other reasons")
 def test_an_element_may_not_register_in_another_pool_nor_create_one() -> None:
     rig = Rig()
     far = rig.element(1)
@@ -89,6 +91,7 @@ def test_an_element_may_not_register_in_another_pool_nor_create_one() -> None:
     assert [r.threat for r in rig.seen(Refused)] == ["2.4"]
 
 
+@pytest.mark.rfc("PROTOCOL 14.32: a PE identifier follows from the certificate")
 def test_an_element_may_not_register_an_identifier_that_is_not_its_own() -> None:
     rig = Rig()
     victim, far = rig.element(1).register(), rig.element(2)
@@ -97,6 +100,7 @@ def test_an_element_may_not_register_an_identifier_that_is_not_its_own() -> None
     assert [r.threat for r in rig.seen(Refused)] == ["2.3", "2.3"]
 
 
+@pytest.mark.rfc("PROTOCOL 14.32: a PE identifier follows from the certificate")
 def test_every_identifier_of_its_certificate_is_an_elements_own() -> None:
     rig = Rig()
     far = rig.element(1)
@@ -112,6 +116,7 @@ def listening(element: PoolElement, transport: TcpTransport | SctpTransport | No
     return replace(element, asap_transport=transport)
 
 
+@pytest.mark.rfc("PROTOCOL 9.2: over TCP a registrar understands users only")
 def test_tcp_needs_the_tcp_profile() -> None:
     rig = Rig(dialect=RFC_SCTP_ONLY)
     far = rig.element(1)
@@ -120,6 +125,7 @@ def test_tcp_needs_the_tcp_profile() -> None:
     rig.element(1, kind=TransportKind.SCTP).register()
 
 
+@pytest.mark.rfc("PROTOCOL 9.9: over TCP an element says where it listens")
 def test_tcp_needs_a_port_where_the_element_listens() -> None:
     far = Rig().element(1)
     for named in (None, SctpTransport(port=3864, addresses=(far.address,))):
@@ -140,6 +146,8 @@ VALUES: dict[str, tuple[dict[str, Any], bytes, bytes]] = {
 }
 
 
+@pytest.mark.rfc("RFC 5352 3.1: every registration is answered")
+@pytest.mark.rfc("RFC 5356 7.1: policies nobody knows are not registered")
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_that_nobody_may_register_is_refused_with_cause_3(name: str) -> None:
     changes, handle, info = VALUES[name]
@@ -149,6 +157,7 @@ def test_a_value_that_nobody_may_register_is_refused_with_cause_3(name: str) -> 
     assert len(rig.seen(Ignored)) == 1
 
 
+@pytest.mark.rfc("RFC 5354 3.9: a pool handle is any octets")
 def test_a_pool_handle_of_255_octets_is_accepted_whatever_they_are() -> None:
     rig = Rig(secure=False)
     handle = bytes(range(255))
@@ -179,6 +188,7 @@ UNUSABLE = (
 )
 
 
+@pytest.mark.rfc("PROTOCOL 3.1: addresses that nobody else could reach are not registered")
 @pytest.mark.parametrize("address", UNUSABLE)
 def test_an_address_where_nobody_else_could_reach_it_is_refused_even_if_it_speaks_from_there(address: str) -> None:
     rig = Rig(secure=False)
@@ -199,6 +209,7 @@ def test_loopback_may_be_registered_where_a_test_says_so() -> None:
 # -- limits
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registrar may refuse for other reasons")
 def test_a_full_handlespace_takes_no_new_element() -> None:
     rig = Rig(limits=Limits(elements=2))
     rig.peer(0xBEEF, foreign(1))
@@ -207,6 +218,7 @@ def test_a_full_handlespace_takes_no_new_element() -> None:
     assert refused(far, far.offer()) == ErrorCause(CauseCode.LACK_OF_RESOURCES)
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_a_full_handlespace_takes_no_new_pool() -> None:
     rig = Rig(secure=False, limits=Limits(pools=1))
     rig.element(1).register(b"one")
@@ -215,6 +227,7 @@ def test_a_full_handlespace_takes_no_new_pool() -> None:
     far.register(b"one")
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_an_identity_registers_so_many_elements_and_others_as_many_again() -> None:
     rig = Rig(limits=Limits(elements_per_identity=2))
     far, other = rig.element(1), rig.element(2)
@@ -227,6 +240,8 @@ def test_an_identity_registers_so_many_elements_and_others_as_many_again() -> No
     far.register(identifier=third)
 
 
+@pytest.mark.rfc("RFC 5352 3.1: a registrar may refuse for other reasons")
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_an_identity_that_registers_too_often_gets_cause_6_and_others_are_not_affected() -> None:
     rig = Rig(limits=Limits(registrations=Rate(2, 3)))
     flood, element = rig.element(1), rig.element(2)
@@ -244,6 +259,7 @@ def test_an_identity_that_registers_too_often_gets_cause_6_and_others_are_not_af
 # -- where it speaks from
 
 
+@pytest.mark.rfc("RFC 5352 2.2.1: an element registers the addresses of its association only")
 @pytest.mark.parametrize("secure", [True, False])
 def test_an_element_registers_no_address_but_its_own(*, secure: bool) -> None:
     rig = Rig(secure=secure)
@@ -255,6 +271,7 @@ def test_an_element_registers_no_address_but_its_own(*, secure: bool) -> None:
     assert [r.threat for r in rig.seen(Refused)] == ["2.3", "2.3"]
 
 
+@pytest.mark.rfc("RFC 5352 2.2.1: an element registers the addresses of its association only")
 @pytest.mark.parametrize("secure", [True, False])
 def test_one_foreign_address_among_its_own_is_one_too_many(*, secure: bool) -> None:
     rig = Rig(secure=secure)
@@ -298,6 +315,10 @@ MISFITS = {
 }
 
 
+@pytest.mark.rfc("RFC 5354 3.12.8: cause 0x7 carries the pool's transport")
+@pytest.mark.rfc("RFC 5352 3.1: another policy is refused with cause 0x5")
+@pytest.mark.rfc("RFC 5352 3.1: another transport is refused with cause 0x7")
+@pytest.mark.rfc("RFC 5352 3.1: another transport use is refused with cause 0x8")
 @pytest.mark.parametrize("name", MISFITS)
 def test_an_element_that_does_not_fit_its_pool_is_shown_what_the_pool_is(name: str) -> None:
     misfit = MISFITS[name]
@@ -307,6 +328,7 @@ def test_an_element_that_does_not_fit_its_pool_is_shown_what_the_pool_is(name: s
     assert refused(far, far.offer(**misfit.second)) == misfit.cause
 
 
+@pytest.mark.rfc("RFC 5352 3.1: another policy is refused with cause 0x5")
 def test_an_element_may_not_change_the_policy_of_its_pool_even_if_it_is_alone() -> None:
     rig = Rig()
     far = rig.element(1).register()
@@ -319,6 +341,7 @@ def certified(rig: Rig, name: str, address: str, *identifiers: int) -> Far:
     return rig.connect(principal, address, identifier=identifiers[0])
 
 
+@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
 def test_an_identifier_of_another_identity_is_taken_even_at_the_same_address() -> None:
     rig = Rig()
     certified(rig, "first", "10.0.0.1", 7, 8).register()
@@ -328,6 +351,7 @@ def test_an_identifier_of_another_identity_is_taken_even_at_the_same_address() -
     second.register(identifier=9)
 
 
+@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
 @pytest.mark.parametrize("kind", TransportKind)
 def test_an_element_of_another_registrar_belongs_to_whoever_has_its_addresses(kind: TransportKind) -> None:
     rig = Rig()
@@ -355,6 +379,7 @@ def test_an_element_of_another_registrar_that_has_no_address_belongs_to_nobody_h
     assert refused(far, far.offer(transport=opaque)) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
 
 
+@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
 def test_without_security_the_address_or_the_association_says_who_is_who() -> None:
     rig = Rig(secure=False)
     first = rig.element(7).register()
@@ -384,6 +409,7 @@ FAULTS: list[tuple[CauseCode, str]] = [
 ]
 
 
+@pytest.mark.rfc("PROTOCOL 10.4: the first check that fails is the answer")
 @pytest.mark.parametrize("first", range(len(FAULTS)), ids=[what for _, what in FAULTS])
 def test_of_several_faults_the_first_one_in_the_rfcs_order_is_the_answer(first: int) -> None:
     rig = Rig(limits=Limits(registrations=ONCE), dialect=RFC_SCTP_ONLY)
@@ -413,6 +439,7 @@ def test_of_several_faults_the_first_one_in_the_rfcs_order_is_the_answer(first: 
         assert not cause.info
 
 
+@pytest.mark.rfc("PROTOCOL 10.4: the first check that fails is the answer")
 def test_what_is_refused_before_the_limits_costs_an_identity_nothing() -> None:
     rig = Rig(limits=Limits(registrations=ONCE))
     far = rig.element(1)

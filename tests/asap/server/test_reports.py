@@ -36,6 +36,7 @@ def complain(element: Far, *users: int) -> bool:
     return element.identifier in element.rig.elements()
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element that is reported is asked at once")
 def test_an_element_that_is_reported_is_asked_at_once_and_the_reporter_hears_nothing() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)
@@ -84,6 +85,7 @@ def test_a_report_of_nobody_is_nothing(handle: bytes) -> None:
 # -- what counts
 
 
+@pytest.mark.rfc("RFC 5352 3.5: too many reports remove an element")
 def test_the_fourth_users_report_removes_an_element_although_it_answers() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)
@@ -99,6 +101,7 @@ def test_the_fourth_users_report_removes_an_element_although_it_answers() -> Non
     assert (event.change, event.reason) == (Change.REMOVED, "4 users could not reach it")
 
 
+@pytest.mark.rfc("RFC 5352 3.5: too many reports remove an element")
 def test_the_number_of_reports_is_the_one_that_was_configured() -> None:
     rig = Rig(timers=SLOW, limits=Limits(bad_reports=1))
     element = healthy(rig)
@@ -121,6 +124,7 @@ def test_without_security_users_are_told_apart_by_their_addresses() -> None:
     assert not complain(element, 4)
 
 
+@pytest.mark.rfc("PROTOCOL 14.6: what counts as a report")
 def test_a_user_counts_once_in_ten_seconds_however_often_and_over_however_many_associations_it_reports() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)
@@ -151,6 +155,7 @@ def test_users_who_go_on_reporting_are_believed_in_the_end() -> None:
     assert rig.elements() == {}
 
 
+@pytest.mark.rfc("RFC 5352 3.5: an element that can be reached stays")
 def test_one_user_alone_never_gets_a_healthy_element_removed() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)
@@ -161,6 +166,7 @@ def test_one_user_alone_never_gets_a_healthy_element_removed() -> None:
     assert rig.elements().keys() == {element.identifier}
 
 
+@pytest.mark.rfc("PROTOCOL 14.6: what counts as a report")
 def test_anonymous_users_only_ever_make_the_registrar_ask() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)
@@ -186,6 +192,7 @@ def test_each_element_has_its_own_count() -> None:
 # -- what is forgotten
 
 
+@pytest.mark.rfc("PROTOCOL 14.6: what counts as a report")
 @pytest.mark.parametrize("life", [86400, 60], ids=["unchanged", "changed"])
 def test_registering_again_wipes_the_slate_clean(life: int) -> None:
     """PROTOCOL 10.4: a granted registration sets the unreachable counter to 0."""
@@ -208,6 +215,7 @@ def test_an_element_that_was_gone_comes_back_with_a_clean_slate(*, leaves: bool)
     assert complain(healthy(rig), 5, 6, 7)
 
 
+@pytest.mark.rfc("PROTOCOL 14.6: what counts as a report")
 def test_an_answer_absolves_an_element_that_one_user_alone_cannot_reach_but_not_if_there_are_two() -> None:
     element = healthy(Rig(timers=SLOW))
     assert complain(element, 1)
@@ -228,6 +236,7 @@ def test_where_users_need_a_certificate_anonymous_reports_are_refused() -> None:
     assert len(keep_alives(element)) == 1
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: unreachable reports are limited")
 def test_whoever_reports_too_often_is_not_heard_and_others_still_are() -> None:
     rig = Rig(timers=SLOW, limits=Limits(reports=Rate(1, 5)))
     elements = [healthy(rig, n) for n in range(1, 9)]
@@ -254,6 +263,7 @@ def test_reports_beyond_the_limit_do_not_count() -> None:
     assert not complain(first, 5)
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: unreachable reports are limited")
 def test_whoever_floods_with_reports_is_left() -> None:
     rig = Rig(timers=SLOW)
     element = healthy(rig)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from rserpool.asap.authorisation import Role
 from rserpool.asap.events import Refused
 from rserpool.asap.limits import Rate
-from rserpool.asap.server.desk import Limits
-from rserpool.identity import SecureScope
+from rserpool.asap.server import resolution
+from rserpool.asap.server.desk import Limits, RegistrarConfig, RegistrarDesk
+from rserpool.handlespace import Increment
+from rserpool.identity import InsecureScope, SecureScope
 from rserpool.wire import CauseCode, ErrorCause, OpaqueTransport, Policy, asap, encode, policies
+from support import samples
 from support.rig_asapserver import PEER_ID, POOL, SERVER_ID, Far, Rig, foreign, table
 
 UNKNOWN_POOL = asap.HandleResolutionResponse(pool_handle=POOL, error=(ErrorCause(CauseCode.UNKNOWN_POOL_HANDLE),))
@@ -30,6 +34,7 @@ def pool(rig: Rig, number: int, policy: Policy | None = None) -> list[int]:
     return [e.register(policy=policy or policies.RoundRobin()).identifier for e in elements]
 
 
+@pytest.mark.rfc("RFC 5352 2.2.6: an answer says the pool's policy")
 def test_an_answer_has_the_policy_even_if_it_is_round_robin_and_no_asap_transports() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -40,6 +45,7 @@ def test_an_answer_has_the_policy_even_if_it_is_round_robin_and_no_asap_transpor
     )
 
 
+@pytest.mark.rfc("RFC 5352 2.2.6: an answer says the pool's policy")
 def test_the_policy_of_the_pool_is_given_beside_each_elements_own() -> None:
     rig = Rig()
     rig.element(1).register(policy=policies.LeastUsed(5))
@@ -49,6 +55,7 @@ def test_the_policy_of_the_pool_is_given_beside_each_elements_own() -> None:
     assert [e.policy for e in answer.elements] == [policies.LeastUsed(3), policies.LeastUsed(5)]
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a resolution is answered by the pool's elements")
 def test_other_registrars_elements_are_given_too() -> None:
     rig = Rig()
     rig.peer(PEER_ID, foreign(1), foreign(2))
@@ -57,6 +64,7 @@ def test_other_registrars_elements_are_given_too() -> None:
     assert homes == {foreign(1).identifier: PEER_ID, foreign(2).identifier: PEER_ID, own.identifier: SERVER_ID}
 
 
+@pytest.mark.rfc("RFC 5352 3.3: an unknown pool is answered by cause 0x9")
 def test_an_unknown_pool_is_cause_9_and_nothing_else() -> None:
     rig = Rig()
     user = rig.user()
@@ -67,6 +75,7 @@ def test_an_unknown_pool_is_cause_9_and_nothing_else() -> None:
     assert user.resolve() == UNKNOWN_POOL
 
 
+@pytest.mark.rfc("RFC 3237 2.9: a resolution returns no element that is known to be dead")
 def test_a_removed_element_is_not_given_any_more() -> None:
     rig = Rig()
     stays, goes = rig.element(1).register(), rig.element(2).register()
@@ -79,6 +88,8 @@ def test_a_removed_element_is_not_given_any_more() -> None:
 # -- how many
 
 
+@pytest.mark.rfc("PROTOCOL 14.9: a user may say how many elements it wants")
+@pytest.mark.rfc("RFC 5352 3.3: a resolution is answered by the pool's elements")
 @pytest.mark.parametrize(
     ("most", "wanted", "given"),
     [
@@ -103,6 +114,28 @@ def test_as_many_elements_are_given_as_the_user_wants_and_the_registrar_allows(
     assert identifiers(rig.user().resolve(items=wanted)) == members[:given]
 
 
+def test_a_registrar_without_a_limit_of_its_own_chooses_no_more_than_an_answer_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolution, "MOST", 3)
+    rig = Rig(limits=Limits(items=0))
+    members = pool(rig, 5, policies.LeastUsedDegradation(0, 1))
+    assert identifiers(rig.user().resolve(items=4)) == members[:3]
+    assert identifiers(rig.user(2).resolve()) == [*members[3:], members[1]]  # who was not given out counts as idle
+
+
+@pytest.mark.parametrize(("increment", "next_one"), [(Increment.ALL, 1), (Increment.FIRST, 2)])
+def test_whose_degradation_counters_an_answer_raises_is_configured(increment: Increment, next_one: int) -> None:
+    config = RegistrarConfig(server_id=1, enrp=(), lud_increment=increment)
+    desk = RegistrarDesk(config, InsecureScope(), Random(1))
+    for identifier, load in enumerate((0, 1, 2), 1):
+        desk.space.put(b"echo", samples.element(identifier, policy=policies.LeastUsedDegradation(load, 10)))
+    found = desk.space.pools[b"echo"]
+    assert [e.identifier for e in found.select(2)] == [1, 2]
+    assert [e.identifier for e in found.select()][next_one] == 1
+
+
+@pytest.mark.rfc("RFC 5356 4.1.2: round robin lists everybody from the head on, which advances by one")
 def test_the_round_goes_on_by_one_with_each_resolution_whoever_asks_and_for_however_many() -> None:
     rig = Rig()
     a, b, c = pool(rig, 3)
@@ -123,6 +156,7 @@ def test_everybody_may_resolve_where_anonymous_users_may(role: Role) -> None:
     assert rig.user(2, role).resolve().elements
 
 
+@pytest.mark.rfc("PROTOCOL 10.9: who may not resolve gets cause 0xa")
 def test_where_users_need_a_certificate_anonymous_ones_get_cause_10() -> None:
     rig = Rig(scope=SecureScope(pool_handle=POOL, anonymous=False))
     element = rig.element(1).register()
@@ -136,6 +170,7 @@ def test_where_users_need_a_certificate_anonymous_ones_get_cause_10() -> None:
     assert element.resolve().elements
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_whoever_resolves_too_often_gets_cause_6_and_others_are_not_affected() -> None:
     rig = Rig(limits=Limits(resolutions=Rate(2, 3)))
     rig.element(1).register()
@@ -161,6 +196,7 @@ def test_anonymous_users_are_counted_by_their_addresses() -> None:
     assert rig.user(2, Role.ANONYMOUS).resolve().elements
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: who goes on beyond a limit is met with silence and then left")
 def test_a_flood_of_resolutions_is_answered_ten_times_then_met_with_silence_and_then_left() -> None:
     rig = Rig(limits=Limits(resolutions=Rate(1 / 1000, 1)))
     rig.element(1).register()
@@ -187,6 +223,7 @@ def crowd(rig: Rig, number: int, octets: int, handle: bytes = POOL) -> list[int]
     return members
 
 
+@pytest.mark.rfc("RFC 5352 6.5.2.1: an answer that would be too long leaves the last elements out")
 @pytest.mark.parametrize("octets", [900, 901, 902, 903, 13, 20])
 @pytest.mark.parametrize("updates", [True, False])
 def test_an_answer_that_would_be_too_long_leaves_the_last_elements_out(octets: int, *, updates: bool) -> None:
@@ -201,6 +238,7 @@ def test_an_answer_that_would_be_too_long_leaves_the_last_elements_out(octets: i
     assert 60_000 < len(encode(answer)) <= 65_536
 
 
+@pytest.mark.rfc("RFC 5352 6.5.2.1: an answer that would be too long leaves the last elements out")
 def test_an_answer_that_just_fits_is_complete_and_so_are_those_that_were_asked_to_be_short() -> None:
     rig = Rig(secure=False, limits=ROOMY)
     members = crowd(rig, 69, 900 + 12)

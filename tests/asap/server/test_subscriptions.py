@@ -35,6 +35,7 @@ def subscriber(rig: Rig, number: int = 1, *, items: int | None = None, handle: b
     return user
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber is told of every change of the pool")
 def test_only_who_wants_updates_gets_them() -> None:
     rig = Rig()
     first = rig.element(1).register()
@@ -46,6 +47,7 @@ def test_only_who_wants_updates_gets_them() -> None:
     assert other.take() == []
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber is told of every change of the pool")
 def test_an_update_holds_the_whole_pool_as_it_is_then() -> None:
     rig = Rig()
     first = rig.element(1).register(policy=policies.Priority(1))
@@ -70,6 +72,8 @@ CHANGES: dict[str, Callable[[Rig, Far], object]] = {
 }
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber is told of every change of the pool")
+@pytest.mark.rfc("RFC 3237 2.11: changes of a pool are pushed to users")
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_that_a_user_would_see_is_told_once(change: str) -> None:
     rig = Rig()
@@ -106,6 +110,7 @@ def test_a_change_of_another_pool_is_not_told() -> None:
 # -- how often
 
 
+@pytest.mark.rfc("PROTOCOL 6.6: updates are gathered and subscriptions counted")
 def test_changes_are_gathered_so_that_nobody_is_told_twice_within_the_interval() -> None:
     rig = Rig()
     element = rig.element(1).register(policy=policies.Priority(0))
@@ -160,6 +165,7 @@ def test_one_subscriber_does_not_delay_another() -> None:
 # -- what is in them
 
 
+@pytest.mark.rfc("PROTOCOL 6.6: an update to a subscriber moves nothing")
 def test_updates_do_not_move_the_round() -> None:
     rig = Rig()
     a, b, c = (rig.element(n).register() for n in (1, 2, 3))
@@ -173,6 +179,7 @@ def test_updates_do_not_move_the_round() -> None:
     assert firsts == [b.identifier, c.identifier, a.identifier]
 
 
+@pytest.mark.rfc("PROTOCOL 6.6: an update to a subscriber moves nothing")
 def test_updates_do_not_count_as_uses() -> None:
     rig = Rig()
     policy = policies.LeastUsedDegradation(0, 10)
@@ -234,6 +241,7 @@ def test_an_update_that_would_be_too_long_leaves_the_last_elements_out() -> None
 # -- how they end
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber is told when the pool is gone")
 def test_when_the_pool_goes_the_subscriber_is_told_and_the_subscription_is_over() -> None:
     rig = Rig()
     element = rig.element(1).register()
@@ -269,6 +277,7 @@ def test_a_pool_that_comes_back_before_anybody_was_told_has_never_gone() -> None
     assert told(user) == [[element.identifier]]
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscriber is told when the pool is gone")
 def test_an_unknown_pool_is_no_subscription() -> None:
     rig = Rig()
     user = rig.user()
@@ -278,6 +287,7 @@ def test_an_unknown_pool_is_no_subscription() -> None:
     assert user.take() == []
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscription ends with its association")
 @pytest.mark.parametrize("pending", [True, False])
 def test_a_resolution_without_the_flag_cancels_even_what_was_about_to_be_told(*, pending: bool) -> None:
     rig = Rig()
@@ -315,6 +325,7 @@ def test_a_resolution_on_another_association_cancels_nothing() -> None:
     assert len(told(user)) == 1
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a subscription ends with its association")
 @pytest.mark.parametrize("pending", [True, False])
 def test_a_subscription_ends_with_its_association(*, pending: bool) -> None:
     rig = Rig()
@@ -329,6 +340,7 @@ def test_a_subscription_ends_with_its_association(*, pending: bool) -> None:
     assert len(told(other)) == 1
 
 
+@pytest.mark.rfc("RFC 3237 2.12: the number of users and pools is not limited by the protocol")
 def test_subscribers_that_come_and_go_leave_nothing_behind() -> None:
     rig = Rig()
     rig.element(1).register()
@@ -339,6 +351,7 @@ def test_subscribers_that_come_and_go_leave_nothing_behind() -> None:
     assert not resolutions._pools_of
 
 
+@pytest.mark.rfc("PROTOCOL 6.6: updates are gathered and subscriptions counted")
 def test_an_association_is_kept_informed_of_so_many_pools_and_of_the_rest_on_request() -> None:
     rig = Rig(secure=False, limits=Limits(subscriptions=2))
     handles = [b"one", b"two", b"three"]
