@@ -10,6 +10,7 @@ import asyncio
 import json
 import resource
 import sys
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -29,14 +30,15 @@ from rserpool.transport.tcp import TcpLimits, TcpNetwork
 from rserpool.wire import Ppid, TcpTransport, policies
 from scope import DOMAIN, NAMESPACE, POOL, credentials
 
-TIMERS = FAST.endpoint
-
 
 class Counted:
     """All elements, and what happened to them."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
+        self._timers, life = FAST.endpoint, job["life"]
+        if life is not None:
+            self._timers = replace(self._timers, life=life, t4=life / 3, silent_home=0.0)
         self._registrars = tuple(
             Endpoint(TransportKind.TCP, (ip_address(host),), port) for host, port in job["registrars"]
         )
@@ -57,7 +59,7 @@ class Counted:
             policy=policies.RoundRobin(),
             listening=Endpoint(TransportKind.TCP, (address,), element["port"]),
             registrars=self._registrars,
-            timers=TIMERS,
+            timers=self._timers,
         )
         security: Security | None = None
         authoriser: Authoriser = InsecureScope()
@@ -73,7 +75,7 @@ class Counted:
             )
             authoriser = SecureScope(pool_handle=POOL.encode(), anonymous=False, registrar_threat="2.6")
         machine = Element(config, authoriser, Random())
-        network = TcpNetwork(address, security, TcpLimits(handshake=TIMERS.connect, idle=0.0))
+        network = TcpNetwork(address, security, TcpLimits(handshake=self._timers.connect, idle=0.0))
         driver = Driver(machine, network, self._event)
         await network.listen(Ppid.ASAP, element["port"], driver)
         self.machines.append(machine)

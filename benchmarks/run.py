@@ -16,8 +16,12 @@ from figures import Options, conditions, say
 BENCHMARKS: Final = {
     "memory": "resident memory of sidecars and registrars, up to 1,000 elements",
     "faults": "start of a sidecar; a killed, a hung application, a stopped sidecar",
+    "vanish": "hosts that vanish: an element's, one or two registrars' (root only)",
+    "join": "a registrar joins a scope with 10,000 elements",
+    "rest": "CPU and traffic of 1,000 elements that are kept alive",
     "takeover": "a killed registrar of two, of three, with 100 elements",
     "codec": "decoding and encoding, beside rsplib where it is installed",
+    "choosing": "a registrar's choice by policy, adding, removing, memory: 10 to 100,000 elements",
     "rates": "resolutions and re-registrations a second of one registrar, TCP and TLS",
     "loops": "uvloop against asyncio for the registrar",
     "profiles": "where a registrar's time goes; written to benchmarks/profiles",

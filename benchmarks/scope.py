@@ -41,7 +41,7 @@ from rserpool_cli.up.loopback import Addresses, Place, claim
 DAEMON: Final = (sys.executable, "-OO", "-m", "rserpool_registrar")
 """As `rserpool up` runs it."""
 LIFE: Final = timedelta(days=1)
-PATIENCE: Final = 120.0
+PATIENCE: Final = 300.0
 NAMESPACE, POOL, DOMAIN = "bench", "echo", "bench.local"
 _SETPRIV: Final = shutil.which("setpriv") if sys.platform == "linux" else None
 
@@ -129,6 +129,8 @@ class Scope:
         self.addresses = addresses
         self.secure = secure
         self.registrars: list[Registrar] = []
+        self.timers: dict[str, object] = {}
+        """Registrars' ``[timers]``, where they are not the Fast profile's."""
         self.authority = EmbeddedAuthority.create("bench", datetime.now(UTC), life=LIFE, leaf_life=LIFE)
         self._ended: list[Callable[[], None]] = []
 
@@ -152,6 +154,13 @@ class Scope:
         for registrar in self.registrars:
             self.wait("all registrars serve", registrar.is_serving)
 
+    def join(self, command: Sequence[str] = DAEMON, environment: dict[str, str] | None = None) -> Registrar:
+        """Start one registrar more, which finds those that are there; does not wait for it."""
+        index = len(self.registrars)
+        places = [self.addresses.place(1, i, asap=3864, enrp=9902, http=8080) for i in range(index + 1)]
+        self.registrars.append(self._start(index, places[-1], places, command, environment or {}))
+        return self.registrars[-1]
+
     def _start(
         self, index: int, place: Place, places: list[Place], command: Sequence[str], environment: dict[str, str]
     ) -> Registrar:
@@ -169,6 +178,7 @@ class Scope:
             "security": {"mode": "Insecure"},
             "limits": {"registrations_per_second": 1e6, "resolutions_per_second": 1e6},
             "control": {"socket": f"{short}.sock"},
+            "timers": self.timers,
         }
         if self.secure:
             leaf = self.leaf(Role.REGISTRAR)
@@ -179,18 +189,39 @@ class Scope:
                 tables["security"][f"{name}_file"] = f"{short}.{name}"
         Path(f"{short}.toml").write_text(render(tables))
         with Path(f"{short}.log").open("ab") as log:
-            process = run([*command, "--config", f"{short}.toml"], environment, log)
+            process = run([*self.on_host(1, index), *command, "--config", f"{short}.toml"], environment, log)
         registrar = Registrar(place, Path(f"{short}.sock"), process)
         self._ended.append(registrar.end)
         return registrar
 
-    def elements(self, count: int, a_second: float = 100.0) -> Elements:
-        """Start a process with that many elements; they are started one after the other."""
-        places = [self.addresses.place(2, i, asap=3864) for i in range(count)]
+    def on_host(self, kind: int, index: int) -> tuple[str, ...]:
+        """What runs a process where it belongs: nothing, if all is on this host."""
+        del kind, index
+        return ()
+
+    def element_place(self, group: int, index: int) -> Place:
+        """Where an element is."""
+        del group
+        return self.addresses.place(2, index, asap=3864)
+
+    def elements(
+        self, count: int, a_second: float = 100.0, *, group: int = 0, first: int = 0, life: int | None = None
+    ) -> Elements:
+        """Start a process with that many elements; they are started one after the other.
+
+        Args:
+            count: how many.
+            a_second: of them are started.
+            group: tells apart several such processes.
+            first: index of its first element's place.
+            life: Registration Life, in seconds; ``None``: the Fast profile's.
+        """
+        places = [self.element_place(group, first + i) for i in range(count)]
         leaves = [self.leaf(Role.ELEMENT) for _ in places]
         job = {
             "secure": self.secure,
             "a_second": a_second,
+            "life": life,
             "bundle": self.authority.bundle.decode(),
             "registrars": [[str(r.place.address), r.place.ports["asap"]] for r in self.registrars],
             "elements": [
@@ -204,9 +235,9 @@ class Scope:
                 for place, leaf in zip(places, leaves, strict=True)
             ],
         }
-        file = self.folder / "elements.json"
+        file = self.folder / f"elements{group}.json"
         file.write_text(json.dumps(job))
-        elements = Elements(count, file)
+        elements = Elements(count, file, self.on_host(2, group))
         self._ended.append(elements.end)
         return elements
 
@@ -244,10 +275,10 @@ class Scope:
 class Elements:
     """A process with many elements."""
 
-    def __init__(self, count: int, file: Path) -> None:
+    def __init__(self, count: int, file: Path, where: Sequence[str] = ()) -> None:
         self.count = count
         self.said: dict[str, float] = {}
-        command = [sys.executable, "-OO", str(Path(__file__).parent / "elements.py"), str(file)]
+        command = [*where, sys.executable, "-OO", str(Path(__file__).parent / "elements.py"), str(file)]
         self._process = run(command, {})
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
