@@ -1,11 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools that are secured in another way than usual: by an issuer of the user's own, or not at all."""
+"""Pools that are not as usual: secured by an issuer of the user's own or not at all, or with the timers of the RFCs."""
 
 from __future__ import annotations
 
 import base64
+import time
+from typing import Any
 
-from harness.apps import asked, echo, failures, pool, until_members, until_pods_ready, until_ready, until_served, user
+from harness.apps import (
+    asked,
+    echo,
+    failures,
+    pods,
+    pool,
+    until_members,
+    until_pods_ready,
+    until_ready,
+    until_served,
+    user,
+)
 from harness.cluster import SYSTEM
 from harness.kubectl import apply, conditions, get, kubectl
 from harness.manifests import certificate, issuer
@@ -53,6 +66,23 @@ def test_an_insecure_pool_speaks_on_plain_ports_only_and_is_used_without_a_bundl
     ports = {p["port"] for s in ("plain", "plain-peers") for p in get("service", s, "-n", namespace)["spec"]["ports"]}
     assert ports == {3863, 9901}
     assert not failures(asked(namespace, "plain-user")[-5:])
+
+
+def test_a_pool_with_the_timers_of_the_rfcs_is_used_and_loses_a_member_that_is_gone(
+    namespace: str, record_property: Any
+) -> None:
+    apply(pool("slow", replicas=2, timers={"profile": "RFC"}), namespace=namespace)
+    until_ready(namespace, "slow")
+    apply([echo("slow", pool="slow", replicas=2), user("slow-user", uses="slow", handle="slow")], namespace=namespace)
+    until_pods_ready(namespace, "slow", 2)
+    until_members(namespace, "slow", 2, registrars=2)
+    until_served(namespace, "slow-user")
+    kubectl("-n", namespace, "delete", "deployment", "slow", "--cascade=orphan")
+    began, victim = time.monotonic(), pods(namespace, "slow")[0]["metadata"]["name"]
+    kubectl("-n", namespace, "delete", "pod", victim, "--grace-period=0", "--force")
+    until_members(namespace, "slow", 1, registrars=2)
+    took = time.monotonic() - began
+    record_property("figure", f"RFC profile: a pod that is deleted by force is gone everywhere after {took:.1f} s")
 
 
 def test_a_network_policy_comes_and_goes_with_the_spec_and_selects_registrars_only(namespace: str) -> None:

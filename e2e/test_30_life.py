@@ -3,28 +3,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
 from harness import apps
-from harness.cluster import Cluster, cluster
-from harness.kubectl import Manifest, apply, get, kubectl
+from harness.cluster import Cluster
+from harness.kubectl import Manifest, apply, kubectl
 from harness.namespaces import fresh
 from harness.nodes import workers
 from harness.pools import agreement
 from harness.waiting import NotYet, wait_for
 
-DRAIN: Final = 3
-GRACE: Final = 5 + DRAIN
-"""Seconds: what the pods ask for themselves, and what the webhook adds."""
 APPS: Final = ("echo", "stubborn")
 
 
@@ -130,85 +122,3 @@ def test_a_worker_is_drained_and_no_request_fails(home: str, record_property: An
     finally:
         kubectl("uncordon", goes)
     record_property("figure", figure)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a pod ended."""
-
-    seconds: float
-    """From its deletion to the end of its last container, as its kubelet says it, in whole seconds."""
-    codes: dict[str, int]
-    """Exit statuses of its containers."""
-
-
-def _ends(namespace: str, pods: list[str]) -> dict[str, End]:
-    """Delete pods, and see how they end."""
-    command = ["kubectl", "-n", namespace, "get", "pods", "--watch", "-o", "json"]
-    with tempfile.TemporaryFile("w+") as file:  # a pipe would be full before it is read
-        watch = subprocess.Popen(command, stdout=file, env=cluster().environment())
-        try:
-            kubectl("-n", namespace, "delete", "pods", *pods, timeout=90)
-        finally:
-            watch.kill()
-            watch.wait()
-        file.seek(0)
-        seen = list(_documents(file.read()))
-    return {pod: _end([s for s in seen if s["metadata"]["name"] == pod]) for pod in pods}
-
-
-def _end(seen: list[Manifest]) -> End:
-    """Of a pod, as it was at all times."""
-    first = next(pod["metadata"] for pod in seen if "deletionTimestamp" in pod["metadata"])
-    grace = timedelta(seconds=first["deletionGracePeriodSeconds"])
-    deleted = datetime.fromisoformat(first["deletionTimestamp"]) - grace
-    status = seen[-1]["status"]
-    ended = {
-        c["name"]: c["state"]["terminated"] for c in [*status["initContainerStatuses"], *status["containerStatuses"]]
-    }
-    finished = max(datetime.fromisoformat(state["finishedAt"]) for state in ended.values())
-    codes = {name: int(state["exitCode"]) for name, state in ended.items()}
-    return End(seconds=(finished - deleted).total_seconds(), codes=codes)
-
-
-def _documents(text: str) -> Iterator[Manifest]:
-    """JSON objects that follow each other; the last may have been cut off."""
-    decoder, at = json.JSONDecoder(), 0
-    while (begin := text.find("{", at)) >= 0:
-        try:
-            found, at = decoder.raw_decode(text, begin)
-        except ValueError:
-            return
-        yield found
-
-
-def test_pods_end_within_their_grace_period_while_all_registrars_are_down(home: str, record_property: Any) -> None:
-    kubectl("-n", home, "patch", "serverpool", "echo", "--type=merge", "-p", '{"spec":{"paused":true}}')
-    kubectl("-n", home, "scale", "statefulset", "echo-registrar", "--replicas=0")
-    wait_for(
-        lambda: not get("pods", "-n", home, "-l", "rserpool.io/server-pool=echo,app.kubernetes.io/component=registrar"),
-        60,
-        "all registrars are gone",
-    )
-    there = {app: [str(pod["metadata"]["name"]) for pod in apps.pods(home, app)] for app in APPS}
-    chosen = [there[app][0] for app in APPS]
-    stay = {pod for app in APPS for pod in there[app][1:]}
-    grace = {get("pod", pod, "-n", home)["spec"]["terminationGracePeriodSeconds"] for pod in chosen}
-    assert grace == {GRACE}
-    ended = _ends(home, chosen)
-    for app, pod in zip(APPS, chosen, strict=True):
-        end = ended[pod]
-        record_property("figure", f"{app} ends without registrars: {end.seconds:g} s of {GRACE}, {end.codes}")
-    finish, stubborn = (ended[pod] for pod in chosen)
-    assert finish.seconds < GRACE
-    assert finish.codes == {"echo": 0, "rserpool-sidecar": 0}, "nobody had to be killed"
-    # what ignores SIGTERM is killed at the end; the kubelet gives its sidecar two seconds then
-    assert stubborn.seconds <= GRACE + 3
-    assert stubborn.codes == {"echo": 137, "rserpool-sidecar": 0}
-    others = {pod["metadata"]["name"]: apps.is_ready(pod) for app in APPS for pod in apps.pods(home, app)}
-    assert {others[pod] for pod in stay} == {True}, "the others serve on"
-
-    kubectl("-n", home, "patch", "serverpool", "echo", "--type=merge", "-p", '{"spec":{"paused":false}}')
-    apps.until_ready(home, timeout=90)
-    # new pods have never been registered before their registrars were back
-    _settle(home, **{app: len(found) for app, found in there.items()})

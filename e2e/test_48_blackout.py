@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
 from harness import apps, operators
 from harness.cluster import SYSTEM, Cluster
+from harness.endings import ends
 from harness.kubectl import Manifest, apply, exec_in, get, kubectl
 from harness.namespaces import fresh
 from harness.waiting import NotYet, wait_for
 
 ELEMENTS: Final = 3
 MINUTE: Final = 60.0
+DRAIN: Final = 3
+GRACE: Final = 5 + DRAIN
+"""Seconds: what the pods ask for themselves, and what the webhook adds."""
+ENDING: Final = {"finish": "finish", "stubborn": "ignore"}
+"""Pods, and what each does on SIGTERM."""
 UNREADY: Final = 12.0
 """Seconds in which a pod is surely unready that will be: it is probed each second, and elements re-register in ten."""
 REGISTRARS: Final = "rserpool.io/server-pool=echo,app.kubernetes.io/component=registrar"
@@ -24,13 +31,14 @@ REGISTRARS: Final = "rserpool.io/server-pool=echo,app.kubernetes.io/component=re
 
 @pytest.fixture(scope="module")
 def home(cluster: Cluster) -> Iterator[str]:
-    """A pool and its application."""
+    """A pool, its application, and two members that belong to nobody: one ends when told to, one does not."""
     del cluster
     with fresh("e2e-48-blackout") as name:
         apply([apps.pool(), apps.echo(replicas=ELEMENTS), apps.idle("asker")], namespace=name)
+        apply([apps.member(pod, manner=manner) for pod, manner in ENDING.items()], namespace=name)
         apps.until_ready(name)
         apps.until_pods_ready(name, "echo", ELEMENTS)
-        apps.until_members(name, "echo", ELEMENTS)
+        apps.until_members(name, "echo", ELEMENTS + len(ENDING))
         yield name
 
 
@@ -72,31 +80,66 @@ def _scale(namespace: str, kind: str, name: str, count: int) -> None:
     kubectl("-n", namespace, "scale", kind, name, f"--replicas={count}")
 
 
-def test_registrars_and_operator_are_gone_for_a_minute_and_no_application_notices(
-    home: str, record_property: Any
-) -> None:
-    before = _states(home)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dark:
+    """Nobody looks after the application."""
+
+    since: float
+    """On the monotonic clock."""
+    before: dict[str, dict[str, Any]]
+    """Its pods as they were until then."""
+    operators: int
+    """Replicas of the operator that there were."""
+
+
+@pytest.fixture(scope="module")
+def dark(home: str) -> Iterator[Dark]:
+    """Without operator and registrars, until a test brings the operator back."""
+    before, replicas = _states(home), len(operators.replicas())
     assert len(before) == ELEMENTS
     assert {s["ready"][0] for s in before.values()} == {"True"}
-    replicas = len(operators.replicas())
     assert replicas == 2
     try:
         _scale(SYSTEM, "deployment", "rserpool-operator", 0)
         wait_for(lambda: _no_pods(SYSTEM, operators.SELECTOR), 60, "the operator is gone")
         _scale(home, "statefulset", "echo-registrar", 0)
         wait_for(lambda: _no_pods(home, REGISTRARS), 60, "all registrars are gone")
-        gone = time.monotonic()
-
-        def over() -> bool:
-            assert_same(before, _states(home))
-            return time.monotonic() - gone > MINUTE
-
-        wait_for(over, MINUTE + 30, "a minute has passed", every=2)
-        assert _answers(home)
+        yield Dark(since=time.monotonic(), before=before, operators=replicas)
     finally:
         _scale(SYSTEM, "deployment", "rserpool-operator", replicas)
+
+
+def test_pods_end_within_their_grace_period_while_all_registrars_are_down(
+    home: str, dark: Dark, record_property: Any
+) -> None:
+    grace = {get("pod", pod, "-n", home)["spec"]["terminationGracePeriodSeconds"] for pod in ENDING}
+    assert grace == {GRACE}
+    ended = ends(home, list(ENDING))
+    for pod, end in ended.items():
+        record_property("figure", f"{pod} ends without registrars: {end.seconds:g} s of {GRACE}, {end.codes}")
+    finish, stubborn = (ended[pod] for pod in ENDING)
+    assert finish.seconds < GRACE
+    assert finish.codes == {"echo": 0, "rserpool-sidecar": 0}, "nobody had to be killed"
+    # what ignores SIGTERM is killed at the end; the kubelet gives its sidecar two seconds then
+    assert stubborn.seconds <= GRACE + 3
+    assert stubborn.codes == {"echo": 137, "rserpool-sidecar": 0}
+    assert_same(dark.before, _states(home))  # the others serve on
+
+
+def test_registrars_and_operator_are_gone_for_a_minute_and_no_application_notices(
+    home: str, dark: Dark, record_property: Any
+) -> None:
+    before = dark.before
+
+    def over() -> bool:
+        assert_same(before, _states(home))
+        return time.monotonic() - dark.since > MINUTE
+
+    wait_for(over, MINUTE + 30, "a minute has passed", every=2)
+    assert _answers(home)
+    _scale(SYSTEM, "deployment", "rserpool-operator", dark.operators)
     back = time.monotonic()
-    operators.until_complete(replicas)
+    operators.until_complete(dark.operators)
     # the operator finds its StatefulSet changed, and makes it what it was
     apps.until_ready(home, timeout=90)
     apps.until_members(home, "echo", ELEMENTS, timeout=90)

@@ -5,29 +5,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness import apps, nodes
-from harness.cluster import cluster
+from harness.command import rserpool
 from harness.kubectl import Manifest, apply, exec_in, get, kubectl
 from harness.waiting import NotYet, wait_for
 
 SIDECAR = "rserpool-sidecar"
-
-
-def typed(*words: str, status: int = 0, program: tuple[str, ...] = (sys.executable, "-m", "rserpool_cli")) -> str:
-    """Run it; returns what it prints: on standard output, or its one line of error."""
-    environment = {key: value for key, value in cluster().environment().items() if not key.startswith("RSERPOOL_")}
-    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=150, env=environment, check=False)
-    assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout or done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +40,18 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pools_are_listed_with_what_their_status_says(home: str) -> None:
     def counted() -> list[str]:
-        rows = [line.split() for line in typed("pools", "-n", home).splitlines()]
+        rows = [line.split() for line in rserpool("pools", "-n", home).splitlines()]
         if rows[1][:7] != [home, "echo", "echo", "RoundRobin", "3/3", "3/3", "True"]:
             raise NotYet(rows[1])
         return rows[0]
 
     head = wait_for(counted, 60, "the pool is listed as it is")
     assert head == ["NAMESPACE", "NAME", "HANDLE", "POLICY", "REGISTRARS", "ELEMENTS", "READY", "AGE"]
-    assert any(p["namespace"] == home for p in json.loads(typed("pools", "--cluster", "-o", "json")))
+    assert any(p["namespace"] == home for p in json.loads(rserpool("pools", "--cluster", "-o", "json")))
 
 
 def test_elements_have_their_pods_and_all_registrars_agree(home: str) -> None:
-    told = json.loads(typed("elements", f"{home}/echo", "-o", "json"))
+    told = json.loads(rserpool("elements", f"{home}/echo", "-o", "json"))
     pods = {p["metadata"]["name"]: p["status"]["podIP"] for p in apps.pods(home, "echo")}
     assert {e["pod"]: e["transport"] for e in told["elements"]} == {
         name: f"tcp:{address}:{apps.PORT}" for name, address in pods.items()
@@ -74,10 +63,10 @@ def test_elements_have_their_pods_and_all_registrars_agree(home: str) -> None:
 
 def test_a_dump_has_every_registrar_and_one_may_be_named(home: str) -> None:
     names = [f"echo-registrar-{n}" for n in range(3)]
-    dumps = json.loads(typed("dump", f"{home}/echo"))
+    dumps = json.loads(rserpool("dump", f"{home}/echo"))
     assert list(dumps) == names
     assert all(d["handlespace"] == dumps[names[0]]["handlespace"] for d in dumps.values())
-    assert list(json.loads(typed("dump", "echo", names[1], "-n", home))) == [names[1]]
+    assert list(json.loads(rserpool("dump", "echo", names[1], "-n", home))) == [names[1]]
 
 
 def test_in_our_containers_the_command_finds_its_own_socket(home: str) -> None:
@@ -93,18 +82,18 @@ def test_in_our_containers_the_command_finds_its_own_socket(home: str) -> None:
 
 
 def test_a_pool_is_resolved(home: str) -> None:
-    assert typed("resolve", f"{home}/echo").startswith("echo: 3 element(s), policy RoundRobin")
-    assert len(json.loads(typed("resolve", "echo", "-n", home, "--items", "2", "-o", "json"))["elements"]) == 2
+    assert rserpool("resolve", f"{home}/echo").startswith("echo: 3 element(s), policy RoundRobin")
+    assert len(json.loads(rserpool("resolve", "echo", "-n", home, "--items", "2", "-o", "json"))["elements"]) == 2
 
 
 def test_a_pool_that_refuses_strangers_refuses_this_too_and_says_so(namespace: str) -> None:
     apply(apps.pool("closed", replicas=1, users={"anonymous": False}), namespace=namespace)
     apps.until_ready(namespace, "closed")
-    assert "rserpool resolve: closed-registrar-0: " in typed("resolve", f"{namespace}/closed", status=5)
+    assert "rserpool resolve: closed-registrar-0: " in rserpool("resolve", f"{namespace}/closed", status=5)
 
 
 def test_the_status_of_a_pool_that_is_well_says_so(home: str) -> None:
-    text = typed("status", f"{home}/echo")
+    text = rserpool("status", f"{home}/echo")
     assert text.startswith(f"{home}/echo: Ready for ")
     assert "Registrars: 3 of 3 ready, speaking TCP" in text
     assert "Authority: generation 1, Active" in text
@@ -115,7 +104,7 @@ def test_the_status_of_a_pool_that_cannot_start_says_why_and_what_to_do(namespac
     apply(apps.pool("broken", replicas=1, version="no-such"), namespace=namespace)
 
     def told() -> str:
-        text = typed("status", f"{namespace}/broken", status=1)
+        text = rserpool("status", f"{namespace}/broken", status=1)
         if "ErrImage" not in text and "ImagePull" not in text:
             raise NotYet(text)
         return text
@@ -138,7 +127,7 @@ def test_members_that_are_not_registered_are_named_with_the_reason(home: str) ->
     apply(deaf, namespace=home)
 
     def told() -> str:
-        text = typed("elements", f"{home}/echo")
+        text = rserpool("elements", f"{home}/echo")
         if "not registered: deaf-" not in text or "the application is not healthy: " not in text:
             raise NotYet(text)
         return text
@@ -148,46 +137,15 @@ def test_members_that_are_not_registered_are_named_with_the_reason(home: str) ->
     kubectl("delete", "deployment", "plain", "deaf", "-n", home, "--wait=false")
 
 
-def test_renewal_gives_every_process_a_new_certificate(home: str, record_property: Any) -> None:
-    def renewals() -> dict[str, int]:
-        pods = [("registrar", f"echo-registrar-{n}", 8080) for n in range(3)]
-        pods += [(SIDECAR, pod["metadata"]["name"], 8081) for pod in apps.pods(home, "echo")]
-        return {pod: _renewals(home, pod, container, port) for container, pod, port in pods}
-
-    before, began = renewals(), time.monotonic()
-    assert "No connection is closed." in typed("renew", f"{home}/echo")
-
-    def renewed() -> bool:
-        now = renewals()
-        if any(now[pod] <= count for pod, count in before.items()):
-            raise NotYet((before, now))
-        return True
-
-    wait_for(renewed, 90, "every process has renewed its certificate")
-    record_property("figure", f"`rserpool renew`: all of six processes renewed {time.monotonic() - began:.1f} s after")
-    apps.until_members(home, "echo", 3)
-
-
-def _renewals(namespace: str, pod: str, container: str, port: int) -> int:
-    program = (
-        "import os, urllib.request as r\n"
-        f"url = 'http://' + os.environ['RSERPOOL_NETWORK_ADDRESS'] + ':{port}/metrics'\n"
-        "print(r.urlopen(url, timeout=5).read().decode())"
-    )
-    page = apps.run_python(namespace, pod, container, program)
-    (value,) = [line.split()[1] for line in page.splitlines() if line.startswith("rserpool_leaf_renewals_total ")]
-    return int(float(value))
-
-
 def test_the_cluster_of_these_tests_has_all_that_pools_need(namespace: str) -> None:
-    lines = typed("check", "-n", namespace).splitlines()
+    lines = rserpool("check", "-n", namespace).splitlines()
     assert not [line for line in lines if line.startswith("FAIL")]
     assert [line for line in lines if line.startswith("ok    webhook reached: a member's pod is given ")]
     assert not get("pods", "-n", namespace, "-l", "app.kubernetes.io/name=rserpool-check"), "it was a dry run"
 
 
 def test_each_worker_is_asked_for_sctp_by_a_pod_that_does_not_stay(namespace: str) -> None:
-    lines = typed("check", "--nodes", "-n", namespace).splitlines()
+    lines = rserpool("check", "--nodes", "-n", namespace).splitlines()
     for node in nodes.workers():
         (line,) = [line for line in lines if f"node {node} " in line and "SCTP" in line]
         assert "did not say" not in line
@@ -225,13 +183,13 @@ def viewer(namespace: str, tmp_path: Path) -> Iterator[Path]:
 
 def test_who_may_only_look_is_told_what_he_may_not(home: str, viewer: Path) -> None:
     who = ("--kubeconfig", str(viewer))
-    text = typed("status", f"{home}/echo", *who)
+    text = rserpool("status", f"{home}/echo", *who)
     assert text.startswith(f"{home}/echo: Ready for ")
     assert 'cannot create resource "pods/exec"' in text, "why the registrars could not be asked"
-    assert "Forbidden" in typed("renew", f"{home}/echo", *who, status=1)
-    assert "name a namespace with -n" in typed("pools", *who, status=1)
-    assert "echo" in typed("pools", "-n", home, *who)
-    lines = typed("check", "-n", home, *who).splitlines()
+    assert "Forbidden" in rserpool("renew", f"{home}/echo", *who, status=1)
+    assert "name a namespace with -n" in rserpool("pools", *who, status=1)
+    assert "echo" in rserpool("pools", "-n", home, *who)
+    lines = rserpool("check", "-n", home, *who).splitlines()
     assert [line for line in lines if line.startswith("warn  right to make pools: you may not create")]
     assert not [line for line in lines if line.startswith("FAIL")]
 
@@ -239,7 +197,7 @@ def test_who_may_only_look_is_told_what_he_may_not(home: str, viewer: Path) -> N
 @pytest.mark.usefixtures("plugin")
 def test_kubectl_finds_it_as_its_plugin(home: str) -> None:
     program = ("kubectl", "rserpool")
-    assert home in typed("pools", "-n", home, program=program)
-    assert "usage: kubectl rserpool" in typed("--help", program=program)
-    said = typed("status", f"{home}/nobody", program=program, status=4)
+    assert home in rserpool("pools", "-n", home, program=program)
+    assert "usage: kubectl rserpool" in rserpool("--help", program=program)
+    said = rserpool("status", f"{home}/nobody", program=program, status=4)
     assert said.startswith(f"kubectl rserpool status: there is no ServerPool {home}/nobody; there are ")

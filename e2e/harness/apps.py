@@ -61,7 +61,7 @@ def say(**fields):
 async def once(users, number):
     began = time.monotonic()
     try:
-        resolution = await users.resolve(handle)
+        resolution = await users.resolve(handle, fresh=True)
     except PoolUserError as e:
         say(n=number, resolve=round(time.monotonic() - began, 4), failed="resolve", why=f"{type(e).__name__}: {e}")
         return
@@ -143,6 +143,26 @@ def echo(name: str = "echo", *, pool: str = "echo", replicas: int = 3, manner: s
     return _deployment(name, labels, container, replicas, pod)
 
 
+def application(
+    name: str,
+    program: str,
+    *,
+    pool: str = "echo",
+    replicas: int = 3,
+    environment: dict[str, str] | None = None,
+    **pod: Any,
+) -> Manifest:
+    """A Deployment of any Python program that serves at the pool's port; its container is called "app"."""
+    container = _container("app", program, environment or {}) | {"ports": [{"containerPort": PORT}]}
+    return _deployment(name, {"app": name, "rserpool.io/pool": pool}, container, replicas, pod)
+
+
+def member(name: str, *, pool: str = "echo", manner: str = "finish") -> Manifest:
+    """A pod like those of :func:`echo` that no Deployment makes anew when it is gone."""
+    template = echo(name, pool=pool, manner=manner)["spec"]["template"]
+    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": name}}
+
+
 def user(
     name: str,
     *,
@@ -151,12 +171,13 @@ def user(
     every: float = 0.05,
     each: bool = False,
     environment: dict[str, str] | None = None,
+    program: str = USER,
     **pod: Any,
 ) -> Manifest:
-    """A pod that uses a pool all the time: the first element of each answer, or each of them."""
+    """A pod that uses a pool all the time: the first element of each answer, or each of them; or with a `program`."""
     own = {"HANDLE": handle, "EVERY": str(every)} | ({"EACH": "1"} if each else {})
     # it measures, so it must not be the one that waits for a processor
-    container = _container("user", USER, own | (environment or {})) | {"resources": MEASURES}
+    container = _container("user", program, own | (environment or {})) | {"resources": MEASURES}
     template = _template({"app": name, "rserpool.io/uses": uses}, container, pod)
     return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": name}}
 

@@ -107,6 +107,10 @@ class Watch:
         """All that was seen of any registrar since then."""
         return [seen for changes in self._seen.values() for seen in changes if seen.at >= since]
 
+    def last(self) -> dict[str, Seen]:
+        """What was seen last of each registrar."""
+        return {pod: changes[-1] for pod, changes in self._seen.items()}
+
     def fewest(self, since: float) -> int:
         """The smallest number of elements that any registrar held since then."""
         before = [[s for s in changes if s.at < since][-1:] for changes in self._seen.values()]

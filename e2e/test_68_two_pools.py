@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates are renewed under traffic, pools keep to themselves, and there can be many of them."""
+"""Two pools of one name keep to themselves, and certificates are renewed under traffic."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
-from harness import apps, operators
-from harness.kubectl import apply, conditions, exec_in, get, kubectl
+from harness import apps
+from harness.command import rserpool
+from harness.kubectl import apply, exec_in
 from harness.namespaces import fresh
 from harness.pools import dumps, elements, registrars
 from harness.waiting import NotYet, wait_for
 
 SIDECAR = "rserpool-sidecar"
-MANY = 30
 OURS = frozenset({3864, 9902})
 """Ports on which registrars take elements, users and each other."""
 
@@ -55,10 +54,9 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
         leaves = {process: leaf(namespace, *process) for process in processes}
         elsewhere = leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR)
         standing = {pod: established(namespace, pod) for pod in registrars(namespace, "echo")}
-        assert all(len(found) >= 2 for found in standing.values()), standing
+        assert all(standing.values()), standing  # each to the other at least; elements may be at one of them
         began, since = time.monotonic(), time.time()
-        word = datetime.now(UTC).isoformat()
-        kubectl("-n", namespace, "annotate", "serverpool", "echo", f"rserpool.io/renew={word}")
+        assert "No connection is closed." in rserpool("renew", f"{namespace}/echo")
 
         def renewed() -> bool:
             same = [process for process in processes if leaf(namespace, *process) == leaves[process]]
@@ -95,43 +93,3 @@ def keep_to_themselves(*homes: str) -> None:
             assert strangers == [], f"{home}/{pod} knows {strangers}"
         names = {p["metadata"]["name"] for p in apps.pods(home, "echo")}
         assert {r.by for r in apps.asked(home, "user") if r.by} <= names
-
-
-def test_thirty_pools_at_once_become_ready(record_property: Any) -> None:
-    with fresh("e2e-many") as namespace:
-        before, small = (
-            memory(),
-            {"resources": {"requests": {"cpu": "5m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}}},
-        )
-        pools = [apps.pool(f"pool-{number}", replicas=1) for number in range(MANY)]
-        for pool in pools:
-            pool["spec"]["registrars"] |= small
-        began = time.monotonic()
-        apply(pools, namespace=namespace)
-
-        def ready() -> bool:
-            found = get("serverpools", "-n", namespace)
-            states = [conditions(p).get("Ready", {}).get("status") == "True" for p in found]
-            if sum(states) < MANY:
-                raise NotYet(f"{sum(states)} are Ready")
-            return True
-
-        wait_for(ready, 240, f"{MANY} pools are Ready", every=1.0)
-        took, after = time.monotonic() - began, memory()
-        record_property(
-            "figure",
-            f"{MANY} pools at once: all Ready after {took:.1f} s; the operator's replicas take "
-            f"{', '.join(f'{n:.0f}' for n in after)} MiB (before: {', '.join(f'{n:.0f}' for n in before)} MiB)",
-        )
-        assert all(n < 400 for n in after), "near the limit of the chart's 512 MiB"
-        for number in range(0, MANY, 10):
-            apps.until_members(namespace, f"pool-{number}", 0, registrars=1)
-        operators.until_complete()
-
-
-def memory() -> list[float]:
-    """Resident memory of the operator's replicas in MiB, the leader's first."""
-    leader = operators.leader()
-    names = sorted((p["metadata"]["name"] for p in operators.replicas()), key=lambda name: name != leader)
-    found = [operators.samples(operators.page(name), "process_resident_memory_bytes") for name in names]
-    return [operators.total(values) / 2**20 for values in found]
