@@ -20,7 +20,9 @@ def run(options: Options) -> Figures:
     how = "from the start of its process until all three registrars hold it; its application starts beside it"
     yield _figure("sidecar start to registered", _starts(options), rig.SIDECAR_START, how, busy)
     busy = quiet(options)
-    killed, stopped = _killed_and_stopped(options)
+    killed, stopped, ended = _killed_and_stopped(options)
+    how = "out of all registrars after SIGKILL of the sidecar, whose kernel closes its connections"
+    yield _figure("killed sidecar", ended, rig.KILLED_SIDECAR, how, busy)
     how = "out of all registrars after SIGKILL; health {tcpSocket: {}}"
     yield _figure("killed application", killed, rig.KILLED_APPLICATION, how, busy)
     how = "out of all registrars after SIGSTOP; its kernel goes on acknowledging"
@@ -45,9 +47,9 @@ def _starts(options: Options) -> list[float]:
     return values
 
 
-def _killed_and_stopped(options: Options) -> tuple[list[float], list[float]]:
+def _killed_and_stopped(options: Options) -> tuple[list[float], list[float], list[float]]:
     """Each application is killed once: what dies soon after its start waits longer for the next one."""
-    killed, stopped = [], []
+    killed, stopped, ended = [], [], []
     elements = str(max(FIRST, options.runs))
     with pool_running(manifest(), "--elements", elements, "--restart", "6") as pool:
         started(pool)
@@ -57,8 +59,13 @@ def _killed_and_stopped(options: Options) -> tuple[list[float], list[float]]:
             pool.settled_with_all()
             victim = pool.elements[index]
             stopped.append(_stop(pool, index, victim.sidecar_pid))
-            say(f"killed application {killed[-1]:.2f} s, stopped sidecar {stopped[-1]:.2f} s")
-    return killed, stopped
+            victim = pool.elements[index]
+            assert victim.sidecar_pid is not None
+            ended.append(rig.out_after(pool, victim, victim.sidecar_pid, signal.SIGKILL))
+            pool.settled_with_all()
+            said = f"stopped sidecar {stopped[-1]:.2f} s, killed sidecar {ended[-1]:.2f} s"
+            say(f"killed application {killed[-1]:.2f} s, {said}")
+    return killed, stopped, ended
 
 
 def _hung(options: Options) -> list[float]:

@@ -26,6 +26,7 @@ SIDECAR_START: Final = 1.0
 KILLED_APPLICATION: Final = 2.0
 HUNG_APPLICATION: Final = 4.0
 STOPPED_SIDECAR: Final = 3.0
+KILLED_SIDECAR: Final = 0.3
 KILLED_REGISTRAR: Final = 3.0
 
 HEALTH: Final = "{httpGet: {path: /}}"
