@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit processes docs benchmarks clean images push cluster install e2e e2e-down
+.PHONY: help demo test lint types imports unit processes test-sim docs benchmarks clean images push cluster install e2e e2e-down
 # For the scripts: REGISTRY=registry.example/team VERSION=... BASE_IMAGE=... E2E_OFFLINE=0|1 KEEP=1, all optional.
 export REGISTRY VERSION BASE_IMAGE BUILD_IMAGE E2E_OFFLINE KEEP HELM_ARGS
 
@@ -34,6 +34,14 @@ unit: .venv/.dev ## Unit and property tests, and the simulator
 
 processes: .venv/.dev ## Running pools, killed and attacked; mostly waiting, so several at a time
 	$(BIN)/pytest -n 3 --dist loadfile tests/processes
+
+test-sim: .venv/.dev ## The simulator at length, and the branches of the machines [SIMULATION_SEEDS= SIMULATION_FROM=]
+	rm -f .coverage.machines*
+	$(BIN)/coverage run --rcfile=tests/simulation/coverage.toml -m pytest -q -n 2 tests/asap tests/enrp tests/identity tests/handlespace tests/simulation
+	$(BIN)/coverage combine -q --rcfile=tests/simulation/coverage.toml
+	$(BIN)/coverage json -q --rcfile=tests/simulation/coverage.toml
+	PYTHONPATH=tests $(BIN)/python -m simulation.branches .coverage.machines.json
+	$(BIN)/pytest -q -n 2 -m simulation tests/simulation
 
 docs: .venv/.dev ## Write what is made from the code: pages, the CRD, the chart's README
 	$(BIN)/python docs/generate.py

@@ -14,7 +14,7 @@ from rserpool.wire import EncodeError, Message, PoolElement, Ppid, UpdateAction,
 from support.beings import US, Being, endpoint, server_information
 from support.peers import Line, Peer
 from support.rig_enrp import Rig, acknowledging
-from support.simulator import POOL
+from support.scope import POOL
 
 IDS = (0x10000000, 0x20000000, 0x80000000, 0x90000000)
 NUMBERS = (2, 3, 4, 5)

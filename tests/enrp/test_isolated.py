@@ -9,7 +9,7 @@ from rserpool.wire import asap, enrp
 from support.beings import HIGHER, LOWER, US, Being
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEINGS = [Being(n) for n in range(30, 34)]
 REJECTION = enrp.HandleTableResponse(sender=LOWER, receiver=US, reject=True)
@@ -39,6 +39,7 @@ def met_again() -> tuple[Rig, Peer]:
     return rig, peer
 
 
+@pytest.mark.rfc('PROTOCOL 10.6: who was cut off from all reads tables before it says "no such pool"')
 def test_no_such_pool_is_not_said_before_the_table_of_a_peer_met_again_was_read() -> None:
     rig, peer = met_again()
     user = rig.user()
@@ -75,6 +76,7 @@ def test_a_table_that_cannot_be_read_holds_nobody_up(how: str) -> None:
         assert answers(rig) == [(0.4, False)]
 
 
+@pytest.mark.rfc('PROTOCOL 10.6: who was cut off from all reads tables before it says "no such pool"')
 def test_a_long_table_holds_up_nobody_for_more_than_a_second() -> None:
     rig, peer = met_again()
     user = rig.user()

@@ -9,11 +9,12 @@ from rserpool.asap.events import Lagged
 from rserpool.wire import UpdateAction, asap, enrp
 from support.beings import HIGHER, LOWER, US, Being
 from support.rig_enrp import alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEINGS = [Being(n) for n in (30, 31, 32)]
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: who was frozen holds nobody's silence against him")
 def test_after_a_freeze_peers_are_probed_and_nobody_is_killed() -> None:
     rig = alone()
     low, high = rig.meet(LOWER, HIGHER)
@@ -98,6 +99,7 @@ def test_what_came_during_the_freeze_is_read_before_anything_is_judged() -> None
     assert rig.states(peer) == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: who was frozen holds nobody's silence against him")
 def test_a_freeze_in_a_takeover_wins_it_no_round() -> None:
     rig = alone()
     dead, other = rig.meet(LOWER, HIGHER)

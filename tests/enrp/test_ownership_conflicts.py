@@ -11,7 +11,7 @@ from rserpool.wire import UpdateAction, asap, enrp
 from support.beings import HIGHER, LOWER, US, Being
 from support.peers import Line, Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEING = Being(30)
 A = BEING.identifier
@@ -28,11 +28,12 @@ def attached(server_id: int = HIGHER, *, lowest: bool = False) -> tuple[Rig, Pee
 
 
 def by_update(peer: Peer) -> None:
-    peer.update(BEING.element(peer.server_id))
+    peer.own(BEING)
 
 
 def by_table(peer: Peer) -> None:
     """A table entry, in the re-synchronisation of a new connection."""
+    peer.owns[BEING.key] = BEING.element(peer.server_id)
     peer.requests = "ignore"
     peer.dial()
     peer.introduce()
@@ -45,6 +46,7 @@ CLAIMS = pytest.mark.parametrize("claim", [by_update, by_table])
 # -- not attached
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an element that is attached is kept against a claim, another one is given up")
 @CLAIMS
 def test_an_element_that_is_not_attached_is_given_up_at_once(claim: Callable[[Peer], None]) -> None:
     rig, claimant, bystander, line = attached()
@@ -59,6 +61,7 @@ def test_an_element_that_is_not_attached_is_given_up_at_once(claim: Callable[[Pe
     assert claimant.line.all(enrp.HandleUpdate) == bystander.line.all(enrp.HandleUpdate) == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an answer to a probe does not attach")
 def test_an_answer_to_a_probe_does_not_attach_an_element() -> None:
     rig, claimant, _, line = attached()
     line.lose()
@@ -75,6 +78,7 @@ def test_an_answer_to_a_probe_does_not_attach_an_element() -> None:
 # -- attached
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an element that is attached is kept against a claim, another one is given up")
 @CLAIMS
 @pytest.mark.parametrize("server_id", [LOWER, HIGHER])
 def test_a_claim_to_an_attached_element_is_answered_300_ms_later(claim: Callable[[Peer], None], server_id: int) -> None:
@@ -90,6 +94,7 @@ def test_a_claim_to_an_attached_element_is_answered_300_ms_later(claim: Callable
     assert rig.changes() == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an element that is attached is kept against a claim, another one is given up")
 def test_an_element_that_leaves_us_within_the_300_ms_is_given_up_without_a_word() -> None:
     """It has moved: it ends the association to its former home."""
     rig, claimant, bystander, line = attached()
@@ -125,6 +130,7 @@ def test_an_element_that_deregisters_within_the_300_ms_is_not_announced_again() 
     assert actions == [UpdateAction.DEL_PE]
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: an answer to a probe does not attach")
 def test_an_element_taken_over_is_attached_by_its_answer_to_our_claim() -> None:
     rig = alone()
     dead, claimant = rig.meet(LOWER, HIGHER)
@@ -151,6 +157,7 @@ def test_an_element_taken_over_is_attached_by_its_answer_to_our_claim() -> None:
 RULES = [(HIGHER, False, True), (LOWER, False, False), (HIGHER, True, False), (LOWER, True, True)]
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: of two that are both attached the higher server ID keeps it")
 @pytest.mark.parametrize(("server_id", "lowest", "yields"), RULES)
 def test_of_two_that_are_both_attached_the_higher_id_keeps_it_and_by_rsplibs_rule_the_lower(
     server_id: int, *, lowest: bool, yields: bool
@@ -174,6 +181,7 @@ def test_of_two_that_are_both_attached_the_higher_id_keeps_it_and_by_rsplibs_rul
         assert line.up
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: of two that are both attached the higher server ID keeps it")
 def test_the_lower_id_never_gets_it_however_often_it_claims() -> None:
     rig, claimant, _, line = attached(LOWER)
     for n in range(1, 11):
@@ -186,10 +194,11 @@ def test_the_lower_id_never_gets_it_however_often_it_claims() -> None:
 
 def test_a_claim_long_after_the_last_one_is_answered_first() -> None:
     rig, claimant, _, _ = attached(HIGHER)
-    by_update(claimant)
+    claim = BEING.element(HIGHER)
+    claimant.update(claim)
     rig.run(10)
     rig.forget()
-    by_update(claimant)
+    claimant.update(claim)
     assert rig.homes() == {A: US}
     rig.run(0.31)
     assert claimant.line.all(enrp.HandleUpdate) == [OURS]

@@ -13,7 +13,7 @@ from rserpool.wire import PoolElement, UdpTransport, UpdateAction, asap, enrp, p
 from support.beings import HIGHER, LOWER, LOWEST, US, Being
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEINGS = [Being(n) for n in range(30, 36)]
 A, B = (b.identifier for b in BEINGS[:2])
@@ -27,6 +27,7 @@ def two_peers(limits: Limits | None = None) -> tuple[Rig, Peer, Peer]:
     return rig, low, high
 
 
+@pytest.mark.rfc("RFC 5353 3.3.1: an announced element is added, and its pool with it")
 def test_an_announced_element_is_learned_and_told_to_nobody() -> None:
     rig, low, high = two_peers()
     element = BEINGS[0].element(LOWER, policy=policies.RoundRobin())
@@ -38,6 +39,7 @@ def test_an_announced_element_is_learned_and_told_to_nobody() -> None:
     assert low.line.sent == high.line.sent == []
 
 
+@pytest.mark.rfc("RFC 5352 3.3: a resolution is answered by the pool's elements")
 def test_an_announced_element_can_be_resolved() -> None:
     rig, low, _ = two_peers()
     low.update(BEINGS[0].element(LOWER))
@@ -48,6 +50,7 @@ def test_an_announced_element_can_be_resolved() -> None:
     assert answer.elements[0].asap_transport is None
 
 
+@pytest.mark.rfc("RFC 5353 3.3.1: an element that is known is replaced")
 def test_announced_again_it_is_replaced_and_the_same_again_is_no_change() -> None:
     rig, low, _ = two_peers()
     for life in (300, 77, 77):
@@ -56,6 +59,7 @@ def test_announced_again_it_is_replaced_and_the_same_again_is_no_change() -> Non
     assert rig.space()["pools"][0]["elements"][0]["life"] == 77
 
 
+@pytest.mark.rfc("RFC 5353 3.3.2: an element its home removes is removed, and the pool with the last")
 def test_its_home_removes_it_and_the_pool_with_the_last() -> None:
     rig, low, high = two_peers()
     low.own(*BEINGS[:2])
@@ -67,6 +71,7 @@ def test_its_home_removes_it_and_the_pool_with_the_last() -> None:
     assert high.line.sent == []
 
 
+@pytest.mark.rfc("RFC 5353 3.3.2: the removal of what nobody knows is no action")
 def test_the_removal_of_what_nobody_knows_is_no_action() -> None:
     rig, low, _ = two_peers()
     low.update(BEINGS[0].element(LOWER), DEL)
@@ -75,6 +80,7 @@ def test_the_removal_of_what_nobody_knows_is_no_action() -> None:
     assert low.line.sent == []
 
 
+@pytest.mark.rfc("PROTOCOL 14.11: only an element's home announces and removes it")
 @pytest.mark.parametrize("says", [LOWER, HIGHER, US])
 def test_who_is_not_its_home_cannot_remove_it_whatever_home_it_names(says: int) -> None:
     rig, low, high = two_peers()
@@ -92,6 +98,7 @@ def test_who_is_not_its_home_cannot_remove_it_whatever_home_it_names(says: int) 
     ]
 
 
+@pytest.mark.rfc("PROTOCOL 14.11: only an element's home announces and removes it")
 @pytest.mark.parametrize("home", [US, HIGHER, LOWEST, 0])
 def test_who_is_not_its_home_cannot_announce_it(home: int) -> None:
     rig, low, high = two_peers()
@@ -109,6 +116,7 @@ def test_who_is_not_its_home_cannot_announce_it(home: int) -> None:
     assert low.line.sent == high.line.sent == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: entries that cannot be are ignored")
 @pytest.mark.parametrize(
     "element",
     [
@@ -149,6 +157,7 @@ def test_a_full_handlespace_learns_nothing_new_but_follows_what_it_knows() -> No
     assert rig.homes() == {A: HIGHER, BEINGS[2].identifier: LOWER}
 
 
+@pytest.mark.rfc("RFC 5353 3.3.1: an element that is known is replaced")
 def test_an_element_that_moves_between_two_others_follows_the_newest_word() -> None:
     rig, low, high = two_peers()
     low.own(BEINGS[0])
@@ -159,6 +168,7 @@ def test_an_element_that_moves_between_two_others_follows_the_newest_word() -> N
     assert rig.changes() == [("learned", A), ("moved", A)]
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: another registrar's element is kept a quarter longer than its life")
 def test_anothers_element_outlives_its_life_by_a_quarter_and_goes_silently() -> None:
     rig, low, high = two_peers()
     low.requests = high.requests = "ignore"
@@ -181,6 +191,7 @@ def test_each_update_starts_its_life_anew() -> None:
         assert rig.homes() == {A: LOWER}
 
 
+@pytest.mark.rfc("RFC 5353 3.3: every granted registration is told to all peers")
 def test_our_own_registrations_and_removals_are_told_to_all_peers() -> None:
     rig, low, high = two_peers()
     line = rig.attach(BEINGS[0])

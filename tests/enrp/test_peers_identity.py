@@ -14,7 +14,7 @@ from rserpool.identity.decisions import anonymous, unverified
 from rserpool.wire import CauseCode, ErrorCause, Message, Ppid, UpdateAction, enrp
 from support.beings import HIGHER, LOWER, LOWEST, US, Being, endpoint, server_information
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL, identity
+from support.scope import POOL, identity
 
 SECURITY = (ErrorCause(CauseCode.SECURITY_REJECTION),)
 REJECTION = enrp.EnrpError(sender=US, error=SECURITY)
@@ -27,6 +27,7 @@ def add_pe(sender: int, being: Being = BEING) -> enrp.HandleUpdate:
     )
 
 
+@pytest.mark.rfc("RFC 5353 3.4.1: any message makes its sender a peer, which is asked for its presence")
 @pytest.mark.parametrize(
     "message",
     [
@@ -59,6 +60,7 @@ def test_who_is_known_already_is_not_asked_again() -> None:
     assert peer.line.sent == []
 
 
+@pytest.mark.rfc("PROTOCOL 7: messages for another receiver, from oneself or from nobody are dropped")
 @pytest.mark.parametrize("receiver", [0, US])
 def test_a_message_to_all_or_to_us_is_for_us(receiver: int) -> None:
     rig = alone()
@@ -67,6 +69,7 @@ def test_a_message_to_all_or_to_us_is_for_us(receiver: int) -> None:
     assert rig.homes() == {BEING.identifier: LOWER}
 
 
+@pytest.mark.rfc("PROTOCOL 7: messages for another receiver, from oneself or from nobody are dropped")
 def test_a_message_for_another_registrar_is_dropped_and_counts_for_nothing() -> None:
     rig = alone()
     [peer] = rig.meet(LOWER)
@@ -87,6 +90,7 @@ def test_a_stranger_does_not_become_known_by_a_message_for_another_registrar() -
     assert peer.line.sent == []
 
 
+@pytest.mark.rfc("PROTOCOL 7: messages for another receiver, from oneself or from nobody are dropped")
 @pytest.mark.parametrize("sender", [0, US])
 def test_our_own_message_and_one_of_nobody_are_dropped(sender: int) -> None:
     rig = alone()
@@ -139,6 +143,7 @@ def test_a_registrar_that_has_introduced_itself_cannot_be_taken_for_ourselves() 
 # -- one association, one server ID
 
 
+@pytest.mark.rfc("PROTOCOL 7: an association is bound to the first server ID seen on it")
 def test_an_association_that_changes_its_server_id_is_rejected_and_closed() -> None:
     rig = alone()
     [peer] = rig.meet(LOWER)
@@ -216,6 +221,7 @@ def test_where_nobody_is_verified_an_address_is_no_identity() -> None:
 # -- a restarted registrar (PROTOCOL 10.7)
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: a new server ID of an identity has the old one probed at once")
 def test_a_new_id_of_an_identity_has_its_old_one_probed_at_once() -> None:
     rig = alone()
     [old] = rig.meet(LOWER)
@@ -261,6 +267,7 @@ ROLES = {
 }
 
 
+@pytest.mark.rfc("RFC 5353 6.2: registrars authenticate each other")
 @pytest.mark.parametrize("name", ROLES)
 def test_who_is_no_registrar_is_told_so_and_left_and_nothing_it_says_is_heard(name: str) -> None:
     rig = alone()

@@ -44,6 +44,7 @@ def test_configured_registrars_are_dialled_at_once_but_not_ourselves() -> None:
         assert connect.deadline == 1.0
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: registrars that are missing are dialled again each heartbeat")
 def test_one_attempt_at_a_time_and_a_new_one_each_heartbeat() -> None:
     rig = Rig(expects=(2,)).start()
     rig.run(0.8)
@@ -71,6 +72,7 @@ def test_whoever_is_dialled_hears_our_presence_and_is_asked_for_its_own() -> Non
     ]
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: registrars that are missing are dialled again each heartbeat")
 def test_registrars_that_dns_tells_of_later_are_dialled_and_those_it_forgets_are_not() -> None:
     rig = alone()
     look_for(rig, 1, 2)
@@ -117,6 +119,7 @@ def test_a_peer_that_listens_at_several_addresses_may_name_them_all() -> None:
 # -- two connections (PROTOCOL 9.9)
 
 
+@pytest.mark.rfc("PROTOCOL 9.9: between two registrars one connection stays")
 @pytest.mark.parametrize(("server_id", "stays"), [(LOWER, "ours"), (HIGHER, "theirs")])
 @pytest.mark.parametrize("order", ["ours, theirs", "theirs, ours"])
 def test_of_two_connections_the_one_opened_by_the_higher_id_stays(server_id: int, stays: str, order: str) -> None:
@@ -140,6 +143,7 @@ def test_of_two_connections_the_one_opened_by_the_higher_id_stays(server_id: int
     assert rig.states(peer) == []
 
 
+@pytest.mark.rfc("PROTOCOL 9.9: between two registrars one connection stays")
 @pytest.mark.parametrize("server_id", [LOWER, HIGHER])
 def test_of_two_connections_opened_by_the_same_side_the_newer_stays(server_id: int) -> None:
     rig = alone()
@@ -154,6 +158,7 @@ def test_of_two_connections_opened_by_the_same_side_the_newer_stays(server_id: i
     assert older.sent == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a new connection to a peer has its table read")
 @pytest.mark.parametrize(("server_id", "resynced"), [(LOWER, "ours"), (HIGHER, "theirs")])
 def test_a_replaced_connection_has_the_peers_table_read_over_it(server_id: int, resynced: str) -> None:
     order = "theirs, ours" if resynced == "ours" else "ours, theirs"
@@ -204,6 +209,7 @@ def test_a_peer_whose_connection_ended_is_dialled_at_once() -> None:
     assert rig.dialled() == [str(peer.endpoint)]
 
 
+@pytest.mark.rfc("RFC 5353 3.4.3: a peer that does not answer in MAX-TIME-NO-RESPONSE, or cannot be sent to, is dead")
 def test_a_peer_that_cannot_be_reached_again_is_dead_at_once() -> None:
     rig = alone()
     [peer, other] = rig.meet(LOWER, HIGHER)

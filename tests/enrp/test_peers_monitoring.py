@@ -15,7 +15,7 @@ from rserpool.wire import Message, PoolElement, Ppid, TcpTransport, UpdateAction
 from support.beings import HIGHER, LOWER, US, Being, server_information
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEING = Being(30)
 
@@ -28,6 +28,8 @@ def silent_since_now(rig: Rig, *peers: Peer) -> None:
     rig.forget()
 
 
+@pytest.mark.rfc("RFC 5353 3.4.2: every PEER-HEARTBEAT-CYCLE all peers hear our presence")
+@pytest.mark.rfc("RFC 5353 3.6.1: every presence carries the checksum of what its sender owns")
 def test_every_heartbeat_all_peers_hear_our_presence_with_checksum_and_server_information() -> None:
     rig = alone()
     low, high = rig.meet(LOWER, HIGHER)
@@ -58,6 +60,7 @@ def registered(rig: Rig, handle: bytes, identifier: int, number: int) -> None:
     assert not line.all(asap.RegistrationResponse)[0].reject
 
 
+@pytest.mark.rfc("RFC 5353 3.6.1: every presence carries the checksum of what its sender owns")
 def test_the_checksum_is_that_of_what_we_own_by_the_vectors_of_the_checklist() -> None:
     rig = Rig(scope=InsecureScope(), secure=False).start()
     [peer] = rig.meet(LOWER)
@@ -75,6 +78,7 @@ def test_the_checksum_is_that_of_what_we_own_by_the_vectors_of_the_checklist() -
     assert checksum() == 0x5D0E
 
 
+@pytest.mark.rfc("RFC 5353 3.4.2: a presence that requires a reply is answered with server information")
 def test_who_requires_a_reply_gets_it_at_once_and_alone() -> None:
     rig = alone()
     low, high = rig.meet(LOWER, HIGHER)
@@ -85,6 +89,7 @@ def test_who_requires_a_reply_gets_it_at_once_and_alone() -> None:
     assert high.line.sent == []
 
 
+@pytest.mark.rfc("RFC 5353 3.4.2: a presence that requires a reply is answered with server information")
 def test_who_requires_none_gets_none() -> None:
     rig = alone()
     [peer] = rig.meet(LOWER)
@@ -92,6 +97,8 @@ def test_who_requires_none_gets_none() -> None:
     assert peer.line.sent == []
 
 
+@pytest.mark.rfc("RFC 5353 3.4.3: a peer that is silent for MAX-TIME-LAST-HEARD is asked at once")
+@pytest.mark.rfc("RFC 5353 3.4.3: a peer that does not answer in MAX-TIME-NO-RESPONSE, or cannot be sent to, is dead")
 def test_a_silent_peer_is_probed_after_900_ms_and_dead_after_400_more() -> None:
     rig = alone()
     silent, other = rig.meet(LOWER, HIGHER)
@@ -114,6 +121,7 @@ def test_a_silent_peer_is_probed_after_900_ms_and_dead_after_400_more() -> None:
     assert rig.states(silent) == ["probing", "takeover", "gone"]
 
 
+@pytest.mark.rfc("RFC 5353 3.4.3: a peer that does not answer in MAX-TIME-NO-RESPONSE, or cannot be sent to, is dead")
 def test_a_dead_peer_without_elements_is_just_forgotten() -> None:
     rig = alone()
     silent, other = rig.meet(LOWER, HIGHER)
@@ -127,6 +135,7 @@ def test_a_dead_peer_without_elements_is_just_forgotten() -> None:
     assert {type(m) for _, m in other.line.sent} == {enrp.Presence}
 
 
+@pytest.mark.rfc("RFC 5353 3.4.3: any message of a peer is a sign of life")
 @pytest.mark.parametrize(
     "message",
     [
@@ -184,6 +193,8 @@ def test_peers_are_watched_each_for_itself() -> None:
     assert rig.known() == {well.server_id: "active"}
 
 
+@pytest.mark.rfc("RFC 5353 3.4.3: a peer that is silent for MAX-TIME-LAST-HEARD is asked at once")
+@pytest.mark.rfc("RFC 5353 4.2: the thresholds of ENRP")
 def test_with_the_timers_of_the_rfc_it_takes_61_and_5_seconds() -> None:
     rig = alone(timers=RFC.registrar)
     [peer] = rig.meet(LOWER)

@@ -15,7 +15,7 @@ from rserpool.asap.server.desk import Limits
 from rserpool.identity import Revoking, SecureScope, pe_identifiers
 from rserpool.wire import CauseCode, UpdateAction, enrp
 from support.rig_asapserver import POOL, QUIET, Far, Rig, add, codes, foreign, keep_alives, updates
-from support.simulator import identity
+from support.scope import identity
 
 SCOPE = SecureScope(pool_handle=POOL)
 
@@ -76,6 +76,7 @@ def test_other_rules_change_no_rhythm() -> None:
 # -- other limits and rules
 
 
+@pytest.mark.rfc("PROTOCOL 13.6: what one identity costs is bounded, and more is refused with cause 0x6")
 def test_an_identity_that_used_its_rate_up_may_go_on_with_a_higher_one_and_not_with_a_lower() -> None:
     rig = Rig(limits=Limits(registrations=Rate(0.001, 1)))
     element = rig.element(1).register()

@@ -12,7 +12,7 @@ from rserpool.wire import CauseCode, ErrorCause, Message, Ppid, UpdateAction, en
 from support.beings import HIGHER, HIGHEST, LOWER, US, Being, endpoint, server_information
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEING = Being(30)
 UNKNOWN = bytes.fromhex("4f00000c0000000100000002")
@@ -42,6 +42,8 @@ def add_pe(peer: Peer) -> enrp.HandleUpdate:
 # -- octets that are no message (PROTOCOL 2.1, 2.2)
 
 
+@pytest.mark.rfc("RFC 5354 4: an unknown message does what its top bits say")
+@pytest.mark.rfc("RFC 5353 3.7: what is not understood is reported by ENRP_ERROR")
 @pytest.mark.parametrize(("kind", "reported"), [(0x0F, False), (0x4F, True), (0x8F, False), (0xCF, False)])
 def test_an_unknown_message_is_reported_whole_if_its_top_bits_say_so(kind: int, *, reported: bool) -> None:
     rig, peer = known()
@@ -55,6 +57,8 @@ def test_an_unknown_message_is_reported_whole_if_its_top_bits_say_so(kind: int, 
     assert peer.line.up
 
 
+@pytest.mark.rfc("RFC 5354 3: an unknown parameter does what its top bits say")
+@pytest.mark.rfc("RFC 5353 3.7: what is not understood is reported by ENRP_ERROR")
 @pytest.mark.parametrize(
     ("kind", "stops", "reported"),
     [(0x0123, True, False), (0x4123, True, True), (0x8123, False, False), (0xC123, False, True)],
@@ -71,6 +75,7 @@ def test_an_unknown_parameter_does_what_its_top_bits_say(kind: int, *, stops: bo
     assert all(e.sender == US for e in errors)
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: nothing changes before the whole message was read")
 def test_a_message_that_is_stopped_does_not_even_make_its_sender_known() -> None:
     rig = alone()
     stranger = rig.peer(LOWER)
@@ -80,6 +85,7 @@ def test_a_message_that_is_stopped_does_not_even_make_its_sender_known() -> None
     assert stranger.line.kinds() == ["EnrpError"]
 
 
+@pytest.mark.rfc("PROTOCOL 7: an update action nobody knows is an invalid value")
 def test_an_update_action_nobody_knows_is_an_invalid_value() -> None:
     rig, peer = known()
     peer.own(BEING)
@@ -106,6 +112,7 @@ def test_octets_with_a_wrong_length_are_dropped_and_counted(octets: bytes) -> No
 ERROR = enrp.EnrpError(sender=LOWER, receiver=US, error=(ErrorCause(CauseCode.SECURITY_REJECTION),))
 
 
+@pytest.mark.rfc("PROTOCOL 2.2: an error is never answered by an error")
 @pytest.mark.parametrize(
     "octets",
     [encode(ERROR), with_parameter(ERROR, 0xC123)[0], with_parameter(ERROR, 0x4123)[0], bytes.fromhex("0a000004")],
@@ -129,6 +136,7 @@ def test_an_error_from_a_peer_is_shown_to_the_operator() -> None:
 # -- limits (PROTOCOL 13.8)
 
 
+@pytest.mark.rfc("PROTOCOL 13.8: error answers are few and hardly longer than what they answer")
 def test_ten_errors_are_answered_at_once_and_then_ten_a_second() -> None:
     rig, peer = known()
     for _ in range(30):
@@ -184,6 +192,7 @@ def test_a_peer_that_speaks_well_is_never_limited() -> None:
 # -- lists
 
 
+@pytest.mark.rfc("RFC 5353 2.6: a list names all registrars that are known")
 def test_the_list_names_us_and_every_other_registrar_whose_address_is_known() -> None:
     rig = alone()
     asking, other = rig.meet(LOWER, HIGHER)
@@ -201,6 +210,7 @@ def test_the_list_names_us_and_every_other_registrar_whose_address_is_known() ->
     assert other.line.sent == []
 
 
+@pytest.mark.rfc("RFC 5353 2.6: a list names all registrars that are known")
 def test_the_list_of_who_knows_nobody_names_itself() -> None:
     _, peer = known()
     peer.line.send(enrp.ListRequest(sender=LOWER))

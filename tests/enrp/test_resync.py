@@ -14,7 +14,7 @@ from rserpool.wire import UpdateAction, enrp
 from support.beings import HIGHER, LOWER, LOWEST, US, Being
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEINGS = [Being(n) for n in range(30, 40)]
 A, B, C, D = (b.identifier for b in BEINGS[:4])
@@ -45,6 +45,7 @@ def requests(peer: Peer) -> list[enrp.HandleTableRequest]:
 # -- when
 
 
+@pytest.mark.rfc("RFC 5353 3.6.1: a checksum that differs starts a re-synchronisation")
 def test_two_presences_in_a_row_that_differ_start_a_resynchronisation() -> None:
     _, low, high = audited(*BEINGS[:2])
     differ(low, 1)
@@ -83,12 +84,14 @@ def test_a_checksum_is_compared_with_what_the_updates_before_it_made() -> None:
     assert requests(low) == []
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a peer is re-synchronised with at most three times at once, then every 2 s")
 def test_one_resynchronisation_with_a_peer_at_a_time() -> None:
     _, low, _ = audited(BEINGS[0])
     differ(low, 7)
     assert requests(low) == [OWN_CHILDREN]
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a peer is re-synchronised with at most three times at once, then every 2 s")
 def test_a_lying_peer_is_read_three_times_at_once_and_then_every_two_seconds() -> None:
     rig, low, _ = audited(BEINGS[0])
     low.requests = "serve"
@@ -111,16 +114,19 @@ def test_a_lying_peer_is_read_three_times_at_once_and_then_every_two_seconds() -
 # -- what it does
 
 
+@pytest.mark.rfc("RFC 5353 3.6.3: what is still marked after the last part is removed, silently")
 def test_what_is_not_listed_is_removed_and_nobody_is_told() -> None:
     rig, low, high = audited(*BEINGS[:3])
     differ(low)
     low.line.send(low.table([BEINGS[1].element(LOWER)]))
+    high.introduce()
     assert rig.homes() == {B: LOWER}
     assert sorted(rig.changes()) == sorted([("removed", A), ("removed", C)])
     assert all(e.reason == f"its home {LOWER:#010x} does not list it" for e in rig.seen(ElementChanged))
     assert low.line.all(enrp.HandleUpdate) == high.line.all(enrp.HandleUpdate) == []
 
 
+@pytest.mark.rfc("RFC 5353 3.6.3: what the peer lists is inserted or replaced, and its mark removed")
 def test_what_is_listed_is_added_or_replaced() -> None:
     rig, low, _ = audited(*BEINGS[:2])
     differ(low)
@@ -133,24 +139,29 @@ def test_what_is_listed_is_added_or_replaced() -> None:
 
 
 def test_an_empty_table_removes_all_and_the_pool_with_them() -> None:
-    rig, low, _ = audited(*BEINGS[:2])
+    rig, low, high = audited(*BEINGS[:2])
     differ(low)
     low.line.send(low.table())
+    high.introduce()
     assert rig.space() == {"pools": [], "checksums": {}}
 
 
+@pytest.mark.rfc("RFC 5353 3.6.3: what the peer lists is inserted or replaced, and its mark removed")
 def test_nothing_is_removed_before_the_last_part() -> None:
-    rig, low, _ = audited(*BEINGS[:3])
+    rig, low, high = audited(*BEINGS[:3])
     differ(low)
     low.line.send(low.table([BEINGS[0].element(LOWER)], more=True))
+    high.introduce()
     assert requests(low) == [OWN_CHILDREN] * 2
     low.line.send(low.table(more=True))
     assert requests(low) == [OWN_CHILDREN] * 3
     assert rig.homes() == {A: LOWER, B: LOWER, C: LOWER}
     low.line.send(low.table([BEINGS[2].element(LOWER)]))
+    high.introduce()
     assert rig.homes() == {A: LOWER, C: LOWER}
 
 
+@pytest.mark.rfc("RFC 5353 3.6.3: what is still marked after the last part is removed, silently")
 def test_elements_of_others_and_our_own_are_not_touched() -> None:
     rig, low, high = audited(BEINGS[0])
     high.own(BEINGS[1])
@@ -161,6 +172,7 @@ def test_elements_of_others_and_our_own_are_not_touched() -> None:
     assert rig.space() == before
     differ(low)
     low.line.send(low.table())
+    high.introduce()
     assert rig.homes() == {B: HIGHER, C: US}
 
 
@@ -177,6 +189,7 @@ def test_a_peer_can_list_as_its_own_only_what_says_so(home: int) -> None:
     assert rig.ignored() == [("ENRP_HANDLE_TABLE_RESPONSE", reason.format(i, home)) for i in (A, B)]
 
 
+@pytest.mark.rfc("RFC 5353 3.6.1: a checksum that differs starts a re-synchronisation")
 def test_after_it_the_checksums_agree_and_it_is_quiet() -> None:
     rig, low, _ = audited(*BEINGS[:3])
     del low.owns[BEINGS[0].key]
@@ -203,6 +216,7 @@ def meanwhile_removed_and_back(low: Peer) -> None:
     low.update(BEINGS[0].element(LOWER))
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: an element that is announced or registered meanwhile is not removed")
 @pytest.mark.parametrize("announce", [meanwhile_new, meanwhile_the_same, meanwhile_removed_and_back])
 def test_what_the_peer_announces_while_its_table_is_read_stays(announce: Callable[[Peer], None]) -> None:
     """It may have come to the peer behind the cursor of the walk."""
@@ -213,11 +227,13 @@ def test_what_the_peer_announces_while_its_table_is_read_stays(announce: Callabl
     assert rig.homes() == {A: LOWER, B: LOWER}
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: an element that is announced or registered meanwhile is not removed")
 def test_an_element_that_registers_with_us_meanwhile_is_ours() -> None:
-    rig, low, _ = audited(*BEINGS[:2])
+    rig, low, high = audited(*BEINGS[:2])
     differ(low)
     rig.attach(BEINGS[0])
     low.line.send(low.table())
+    high.introduce()
     assert rig.homes() == {A: US}
 
 
@@ -226,6 +242,7 @@ def test_an_element_that_moves_to_a_third_registrar_meanwhile_stays_there() -> N
     differ(low)
     high.own(BEINGS[0])
     low.line.send(low.table())
+    high.introduce()
     assert rig.homes() == {A: HIGHER}
 
 
@@ -241,6 +258,7 @@ def test_an_element_its_peer_removes_meanwhile_is_gone() -> None:
 # -- when it fails
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a re-synchronisation that fails changes nothing and is tried again")
 def test_a_rejected_one_changes_nothing() -> None:
     rig, low, _ = audited(*BEINGS[:2])
     differ(low)
@@ -268,9 +286,11 @@ def test_each_part_has_400_ms_of_its_own() -> None:
         rig.run(0.39)
         low.line.send(low.table(more=True))
     low.line.send(low.table([BEINGS[0].element(LOWER)]))
+    rig.run(0.4)
     assert rig.homes() == {A: LOWER}
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a re-synchronisation that fails changes nothing and is tried again")
 @pytest.mark.parametrize("how", ["rejected", "not answered"])
 def test_one_that_failed_is_tried_again_at_the_next_presence_that_differs(how: str) -> None:
     """PROTOCOL 10.6: R = 1 or timeout: clear marks, retry at the next PRESENCE."""
@@ -296,7 +316,7 @@ def test_a_peer_that_dies_while_its_table_is_read_leaves_all_its_elements_to_its
 
 def test_a_connection_replaced_while_a_table_is_read_has_it_read_anew() -> None:
     """PROTOCOL 10.6: a new or replaced ENRP connection starts one at once, whatever the checksum says."""
-    rig, low, _ = audited(*BEINGS[:2])
+    rig, low, high = audited(*BEINGS[:2])
     differ(low)
     low.line.lose()
     rig.run(0.1)
@@ -305,6 +325,7 @@ def test_a_connection_replaced_while_a_table_is_read_has_it_read_anew() -> None:
     assert requests(low) == [OWN_CHILDREN]
     changed = replace(BEINGS[0].element(LOWER), life=77)
     low.line.send(low.table([changed]))
+    high.introduce()
     assert rig.homes() == {A: LOWER}
     assert rig.space()["pools"][0]["elements"][0]["life"] == 77
 
@@ -333,6 +354,7 @@ def test_a_peer_that_never_ends_its_table_is_given_up() -> None:
     assert rig.homes() == {A: LOWER, B: LOWER}
 
 
+@pytest.mark.rfc("PROTOCOL 10.6: a new connection to a peer has its table read")
 def test_a_new_connection_reads_what_no_checksum_shows() -> None:
     rig, low, _ = audited(BEINGS[0])
     low.line.lose()

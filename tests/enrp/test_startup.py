@@ -16,7 +16,7 @@ from rserpool.wire import PoolElement, Ppid, UpdateAction, asap, enrp, policies
 from support.beings import HIGHER, HIGHEST, LOWER, LOWEST, US, Being, endpoint, server_information
 from support.peers import Peer
 from support.rig_enrp import Rig
-from support.simulator import POOL, identity
+from support.scope import POOL, identity
 
 BEINGS = [Being(n) for n in range(30, 40)]
 WHOLE = enrp.HandleTableRequest(sender=US, receiver=HIGHER)
@@ -38,6 +38,7 @@ def mentored() -> tuple[Rig, Peer]:
 # -- alone
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.1: without peers a registrar serves at once")
 @pytest.mark.parametrize("expects", [(), (1,)], ids=["nobody configured", "only ourselves configured"])
 def test_who_has_no_peers_serves_at_once(expects: tuple[int, ...]) -> None:
     rig = Rig(expects=expects).start()
@@ -50,6 +51,9 @@ def test_who_has_no_peers_serves_at_once(expects: tuple[int, ...]) -> None:
 # -- by a mentor
 
 
+@pytest.mark.rfc("RFC 3237 2.1: every registrar of a scope can be replaced while it runs")
+@pytest.mark.rfc("RFC 5353 3.2.2.2: the mentor is asked for its list of registrars")
+@pytest.mark.rfc("RFC 5353 3.2.3: the mentor's whole handlespace is read, part by part")
 def test_the_mentor_is_asked_for_its_list_then_for_its_whole_handlespace_part_by_part() -> None:
     rig, mentor = mentored()
     line = mentor.line
@@ -69,6 +73,7 @@ def test_the_mentor_is_asked_for_its_list_then_for_its_whole_handlespace_part_by
     assert rig.homes() == dict.fromkeys((b.identifier for b in BEINGS[:3]), HIGHER)
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: the mentor's whole handlespace is read, part by part")
 def test_elements_of_third_registrars_come_with_the_mentors_table() -> None:
     rig, mentor = mentored()
     mentor.line.send(mentor.listing())
@@ -77,6 +82,7 @@ def test_elements_of_third_registrars_come_with_the_mentors_table() -> None:
     assert rig.homes() == {BEINGS[0].identifier: HIGHER, BEINGS[1].identifier: LOWER, BEINGS[2].identifier: LOWEST}
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: a registrar serves after the last part")
 def test_an_empty_handlespace_is_one() -> None:
     rig, mentor = mentored()
     mentor.line.send(mentor.listing(), mentor.table())
@@ -84,6 +90,7 @@ def test_an_empty_handlespace_is_one() -> None:
     assert rig.homes() == {}
 
 
+@pytest.mark.rfc("RFC 3237 2.1: every registrar of a scope can be replaced while it runs")
 def test_when_it_begins_to_serve_every_peer_is_asked_what_it_owns() -> None:
     rig = starting(2, 3)
     mentor, other = rig.peer(HIGHER, 2), rig.peer(LOWER, 3)
@@ -110,9 +117,12 @@ def test_what_changed_at_a_third_registrar_during_the_download_is_corrected_when
     third.update(BEINGS[0].element(LOWER), UpdateAction.DEL_PE)  # unknown so far: no action
     mentor.line.send(mentor.table([BEINGS[0].element(LOWER)]))  # the mentor's part was older
     assert rig.machine.serving
-    assert rig.homes() == {}  # the third has listed what it owns: nothing
+    assert rig.homes() == {BEINGS[0].identifier: LOWER}  # the third lists nothing, but the mentor's table may name it
+    rig.run(0.4)  # the mentor does not answer any more
+    assert rig.homes() == {}
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.2: the mentor is asked for its list of registrars")
 def test_registrars_in_the_list_are_dialled_except_ourselves_nobody_and_those_met() -> None:
     rig, mentor = mentored()
     servers = [
@@ -124,6 +134,15 @@ def test_registrars_in_the_list_are_dialled_except_ourselves_nobody_and_those_me
         server_information(LOWEST - 1, 1),  # somebody says it were where we are
     ]
     mentor.line.send(mentor.listing(*servers))
+    assert rig.dialled() == [str(endpoint(5)), str(endpoint(6))]
+
+
+def test_of_a_list_no_more_are_dialled_than_a_scope_may_have_registrars() -> None:
+    rig = starting(2, limits=Limits(peers=2))
+    mentor = rig.peer(HIGHER, 2)
+    mentor.requests = "ignore"
+    mentor.answer()
+    mentor.line.send(mentor.listing(*(server_information(LOWEST + n, 5 + n) for n in range(4))))
     assert rig.dialled() == [str(endpoint(5)), str(endpoint(6))]
 
 
@@ -143,6 +162,7 @@ def test_registrars_in_the_list_that_are_not_there_are_dialled_for_ten_heartbeat
 # -- what the mentor may not say
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: entries that cannot be are ignored")
 @pytest.mark.parametrize(
     ("element", "reason"),
     [
@@ -201,6 +221,7 @@ def test_a_list_or_a_table_nobody_asked_for_is_ignored() -> None:
 # -- while starting
 
 
+@pytest.mark.rfc('RFC 5353 3.2.2.2: a registrar that is starting says "not now"')
 def test_while_starting_requests_for_list_and_table_are_rejected() -> None:
     rig, mentor = mentored()
     mentor.own(BEINGS[0])
@@ -217,6 +238,7 @@ def test_while_starting_requests_for_list_and_table_are_rejected() -> None:
     ]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: a registrar serves after the last part")
 def test_while_starting_nobody_is_let_in_to_asap_and_afterwards_everybody_is() -> None:
     rig, mentor = mentored()
     early = rig.user()
@@ -230,6 +252,7 @@ def test_while_starting_nobody_is_let_in_to_asap_and_afterwards_everybody_is() -
     assert late.kinds() == ["HandleResolutionResponse"]
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: what is announced during the download is newer than the mentor's word")
 def test_while_starting_updates_count_and_are_newer_than_the_mentors_word_of_others() -> None:
     rig = starting(2, 3)
     mentor, third = rig.peer(HIGHER, 2), rig.peer(LOWER, 3)
@@ -275,6 +298,7 @@ def test_while_starting_a_dead_peer_is_forgotten_not_taken_over() -> None:
 # -- a rogue mentor (threat 2.5)
 
 
+@pytest.mark.rfc("threats 2.5: no malicious registrar joins")
 def test_a_starting_registrar_refuses_a_mentor_that_is_none_and_uses_the_next() -> None:
     rig = starting(2, 3)
     fake = rig.establish(endpoint(2), principal_of(identity(Role.ELEMENT, 2)))
@@ -285,6 +309,7 @@ def test_a_starting_registrar_refuses_a_mentor_that_is_none_and_uses_the_next() 
     assert rig.seen(Serving) == [Serving(LOWER)]
 
 
+@pytest.mark.rfc('RFC 5353 3.2.2.2: a mentor that says "not now" is left for the next, or asked again')
 def test_it_takes_its_mentors_with_the_timers_of_the_rfc_as_well() -> None:
     rig = Rig(expects=(2,), timers=RFC.registrar).start()
     mentor = rig.peer(HIGHER, 2)

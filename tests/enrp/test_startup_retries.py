@@ -36,6 +36,7 @@ def asked(rig: Rig, kind: type[enrp.ListRequest | enrp.HandleTableRequest]) -> l
 # -- the next mentor
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.2: a mentor that does not answer in MAX-TIME-NO-RESPONSE is left for the next")
 def test_a_mentor_that_does_not_answer_the_list_request_in_time_is_left_for_the_next() -> None:
     rig, [low, high] = starting(LOWER, HIGHER, requests="ignore")
     low.requests = "serve"
@@ -48,6 +49,7 @@ def test_a_mentor_that_does_not_answer_the_list_request_in_time_is_left_for_the_
     assert rig.ignored() == [("ENRP_LIST_RESPONSE", "nobody asked")]
 
 
+@pytest.mark.rfc('RFC 5353 3.2.2.2: a mentor that says "not now" is left for the next, or asked again')
 def test_a_mentor_that_rejects_the_list_request_is_left_at_once() -> None:
     rig, [_, high] = starting(LOWER, HIGHER, requests="ignore")
     rig.peers[0].requests = "serve"
@@ -56,6 +58,7 @@ def test_a_mentor_that_rejects_the_list_request_is_left_at_once() -> None:
     assert rig.seen(Serving) == [Serving(LOWER)]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.2: a mentor that does not answer in MAX-TIME-NO-RESPONSE is left for the next")
 @pytest.mark.parametrize("how", ["rejects", "is silent"])
 def test_a_mentor_that_fails_in_the_middle_of_the_table_is_left_and_the_next_begins_anew(how: str) -> None:
     rig, [low, high] = starting(LOWER, HIGHER, requests="ignore")
@@ -75,6 +78,7 @@ def test_a_mentor_that_fails_in_the_middle_of_the_table_is_left_and_the_next_beg
     assert rig.homes() == {BEINGS[0].identifier: LOWER, BEINGS[1].identifier: LOWER, BEINGS[2].identifier: HIGHER}
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.1: one peer is the mentor, the others are back-ups")
 def test_a_mentor_that_dies_is_left_for_the_next() -> None:
     rig, [low, high] = starting(LOWER, HIGHER, requests="ignore")
     low.requests = "serve"
@@ -84,6 +88,7 @@ def test_a_mentor_that_dies_is_left_for_the_next() -> None:
     assert rig.seen(Serving) == [Serving(LOWER)]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.1: one peer is the mentor, the others are back-ups")
 def test_a_mentor_that_dies_before_its_list_is_left_for_the_next() -> None:
     rig, [low, high] = starting(LOWER, HIGHER, requests="ignore")
     low.requests = "serve"
@@ -92,6 +97,7 @@ def test_a_mentor_that_dies_before_its_list_is_left_for_the_next() -> None:
     assert rig.seen(Serving) == [Serving(LOWER)]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.2.1: one peer is the mentor, the others are back-ups")
 def test_the_highest_of_those_connected_is_asked_first() -> None:
     rig, [lowest, highest, high, low] = starting(LOWEST, HIGHEST, HIGHER, LOWER, requests="reject")
     rig.run(0.201)
@@ -111,6 +117,7 @@ def test_a_registrar_whose_only_mentor_is_silent_asks_it_again() -> None:
 # -- all are starting
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: when all are starting the highest server ID serves")
 def test_when_all_are_starting_the_highest_id_serves_at_once() -> None:
     rig, [lowest, low] = starting(LOWEST, LOWER, requests="ignore")
     low.line.send(enrp.ListResponse(sender=LOWER, reject=True))
@@ -120,6 +127,7 @@ def test_when_all_are_starting_the_highest_id_serves_at_once() -> None:
     assert rig.clock == 0
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: when all are starting the highest server ID serves")
 def test_when_all_are_starting_a_lower_id_waits_for_the_highest_and_uses_it() -> None:
     rig, [low, high] = starting(LOWER, HIGHER, requests="reject")
     rig.run(0.199)
@@ -188,12 +196,14 @@ def give_up_time(rig: Rig) -> float:
     return rig.clock
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: silence of all peers does not mean alone")
 def test_without_any_answer_it_is_alone_only_after_the_discovery_time_of_3_s_and_20_percent() -> None:
     times = [give_up_time(Rig(expects=(1, 2), seed=seed).start()) for seed in range(60)]
     assert 2.4 <= min(times) < 2.5
     assert 3.5 < max(times) <= 3.62
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: when all are starting the highest server ID serves")
 @pytest.mark.parametrize("requests", ["ignore", "reject"])
 def test_a_mentor_that_never_helps_delays_it_no_longer_than_that(requests: str) -> None:
     rig, _ = starting(HIGHER, requests=requests)
@@ -203,6 +213,8 @@ def test_a_mentor_that_never_helps_delays_it_no_longer_than_that(requests: str) 
     assert rig.seen(Serving) == [Serving(0)]
 
 
+@pytest.mark.rfc("PROTOCOL 10.2: silence of all peers does not mean alone")
+@pytest.mark.rfc("threats 2.12: discovery cannot be thwarted or spoofed")
 def test_an_empty_answer_of_dns_does_not_mean_alone() -> None:
     rig = Rig(expects=(2,)).start()
     rig.do(lambda m, now: m.look_for([], now))

@@ -17,7 +17,7 @@ from rserpool.wire import RFC_SCTP_ONLY, PoolElement, Ppid, SctpTransport, TcpTr
 from support.beings import HIGHER, LOWER, LOWEST, US, Being, endpoint
 from support.peers import Line, Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 
 def request(peer: Peer, *, own: bool = False) -> None:
@@ -67,6 +67,7 @@ def filled(n: int, *, v6: bool = False, handle: bytes = POOL, rig: Rig | None = 
     return rig, owner, reader
 
 
+@pytest.mark.rfc("PROTOCOL 14.12: an empty handlespace is answered without entries")
 def test_an_empty_handlespace_is_answered_without_entries() -> None:
     rig = alone()
     [peer] = rig.meet(LOWER)
@@ -76,6 +77,7 @@ def test_an_empty_handlespace_is_answered_without_entries() -> None:
         assert encode(response).hex() == f"0300000c{US:08x}{LOWER:08x}"
 
 
+@pytest.mark.rfc("RFC 5353 2.2: W = 1 asks for what a registrar owns, W = 0 for all it knows")
 def test_all_elements_or_those_we_own_complete_with_asap_transport() -> None:
     rig = alone()
     reader, other = rig.meet(LOWER, HIGHER)
@@ -88,6 +90,7 @@ def test_all_elements_or_those_we_own_complete_with_asap_transport() -> None:
     assert [(p.pool_handle, p.elements) for p in own.pools] == [(POOL, (ours.element(US),))]
 
 
+@pytest.mark.rfc("PROTOCOL 14.22: a registrar is served by its first message")
 def test_a_stranger_is_served_by_its_first_message() -> None:
     rig, _, _ = filled(3)
     stranger = rig.peer(LOWEST, alive=False)
@@ -99,6 +102,7 @@ def test_a_stranger_is_served_by_its_first_message() -> None:
 # -- parts
 
 
+@pytest.mark.rfc("PROTOCOL 7: a part of a table is short")
 def test_a_part_has_at_most_128_elements() -> None:
     _, _, reader = filled(300)
     parts = whole(reader)
@@ -114,6 +118,7 @@ def test_a_handlespace_that_just_fills_a_part_has_no_empty_one_behind_it() -> No
     assert [r.more for r in whole(reader)] == [False]
 
 
+@pytest.mark.rfc("PROTOCOL 7: a part of a table is short")
 def test_a_part_has_at_most_8_kib() -> None:
     _, _, reader = filled(300, v6=True)
     parts = whole(reader)
@@ -134,6 +139,7 @@ def test_long_pool_handles_count() -> None:
     assert listed(parts) == [(handle, 1) for handle in handles]
 
 
+@pytest.mark.rfc("RFC 5353 2.3: a pool's entry begins with its handle, also in the next part")
 def test_a_pool_that_goes_on_in_the_next_part_starts_there_with_its_handle() -> None:
     rig, _, _ = filled(100, handle=b"a")
     _, _, reader = filled(100, handle=b"b", rig=rig)
@@ -142,6 +148,7 @@ def test_a_pool_that_goes_on_in_the_next_part_starts_there_with_its_handle() -> 
     assert [(p.pool_handle, len(p.elements)) for p in second.pools] == [(b"b", 72)]
 
 
+@pytest.mark.rfc("PROTOCOL 7: a part of a table is short")
 def test_without_tls_over_sctp_a_part_fits_into_a_packet() -> None:
     own = Endpoint(TransportKind.SCTP, endpoint(1).addresses, 9901)
     rig = Rig(scope=InsecureScope(), secure=False, dialect=RFC_SCTP_ONLY, enrp_endpoint=own).start()
@@ -162,6 +169,7 @@ def test_without_tls_over_sctp_a_part_fits_into_a_packet() -> None:
 # -- what changes between two parts
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: a download is served as a session with a timer")
 def test_a_part_shows_elements_as_they_are_when_it_is_asked_for() -> None:
     _, owner, reader = filled(300)
     first = part(reader)
@@ -222,12 +230,14 @@ def test_each_association_walks_by_itself() -> None:
     assert len(rig.known()) == 2
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: a download is served as a session with a timer")
 def test_after_the_last_part_the_next_request_begins_anew() -> None:
     _, _, reader = filled(130)
     assert [len(listed([r])) for r in whole(reader)] == [128, 2]
     assert [len(listed([r])) for r in whole(reader)] == [128, 2]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: a download is served as a session with a timer")
 def test_a_walk_waits_400_ms_after_each_part_for_the_next_request() -> None:
     rig, _, reader = filled(500)
     part(reader)
@@ -242,6 +252,7 @@ def test_a_walk_waits_400_ms_after_each_part_for_the_next_request() -> None:
 FREED = ["the last part", "the session timer", "the end of its association"]
 
 
+@pytest.mark.rfc("RFC 5353 3.2.3: too many downloads at once are rejected")
 @pytest.mark.parametrize("by", FREED)
 def test_more_walks_than_the_limit_are_rejected_until_one_is_freed(by: str) -> None:
     rig, owner, reader = filled(130, rig=alone(limits=Limits(table_sessions=2)))

@@ -31,6 +31,7 @@ def inherit(n: int, *, rfc: bool = False) -> tuple[Rig, Peer, list[Being]]:
     return rig, other, sorted(beings, key=lambda b: b.identifier)
 
 
+@pytest.mark.rfc("RFC 5353 3.5.2: the winner tells each element by a keep-alive with H = 1")
 def test_each_element_is_told_its_new_home_by_a_keep_alive() -> None:
     rig, other, [being] = inherit(1)
     rig.run(0.001)
@@ -47,6 +48,9 @@ def test_each_element_is_told_its_new_home_by_a_keep_alive() -> None:
     assert other.line.all(enrp.HandleUpdate) == []
 
 
+@pytest.mark.rfc(
+    "PROTOCOL 10.7: elements that were taken over are told at a bounded rate, and removed if they do not answer"
+)
 @pytest.mark.parametrize(("rfc", "rate"), [(False, 500), (True, 100)])
 def test_the_elements_are_told_one_after_the_other_at_the_takeover_rate(rate: int, *, rfc: bool) -> None:
     rig, _, beings = inherit(50, rfc=rfc)
@@ -60,6 +64,9 @@ def test_the_elements_are_told_one_after_the_other_at_the_takeover_rate(rate: in
     assert rig.clock == pytest.approx(49 / rate)
 
 
+@pytest.mark.rfc(
+    "PROTOCOL 10.7: elements that were taken over are told at a bounded rate, and removed if they do not answer"
+)
 def test_an_element_that_cannot_be_reached_is_removed_and_all_are_told() -> None:
     rig, other, [gone, well] = inherit(2)
     rig.run(0.01)
@@ -79,6 +86,9 @@ def test_an_element_whose_host_does_not_answer_is_removed_after_1200_ms() -> Non
     assert other.line.times(enrp.HandleUpdate) == pytest.approx([1.2])
 
 
+@pytest.mark.rfc(
+    "PROTOCOL 10.7: elements that were taken over are told at a bounded rate, and removed if they do not answer"
+)
 def test_an_element_that_does_not_acknowledge_three_times_is_removed() -> None:
     rig, other, [being] = inherit(1)
     rig.run(0.001)

@@ -45,6 +45,7 @@ def took_over(rig: Rig) -> bool:
 # -- the others
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: of two registrars the one that is left takes over at once")
 def test_without_any_other_peer_it_is_won_at_once() -> None:
     rig, target, _ = bereaved()
     assert rig.homes() == {A: US, B: US}
@@ -55,6 +56,7 @@ def test_without_any_other_peer_it_is_won_at_once() -> None:
     assert rig.known() == {}
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: the initiator asks all peers and the target")
 def test_all_peers_are_asked_and_the_target_as_well() -> None:
     rig, target, peers = bereaved(LOWER, HIGHER)
     for peer in (target, *peers):
@@ -63,6 +65,7 @@ def test_all_peers_are_asked_and_the_target_as_well() -> None:
     assert rig.homes() == {A: TARGET, B: US}
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: a takeover is won when every known peer but the target has acknowledged")
 def test_every_other_peer_must_acknowledge() -> None:
     rig, target, [low, high] = bereaved(LOWER, HIGHER)
     low.acknowledge(TARGET)
@@ -78,6 +81,7 @@ def test_every_other_peer_must_acknowledge() -> None:
     assert set(rig.known()) == {LOWER, HIGHER}
 
 
+@pytest.mark.rfc("RFC 5353 3.5.2: the winner first tells all active peers")
 def test_the_others_hear_of_it_before_any_element_does_and_no_update_follows() -> None:
     rig, _, [high] = bereaved(HIGHER)
     high.acknowledge(TARGET)
@@ -97,6 +101,7 @@ def test_an_acknowledgement_nobody_waits_for_is_ignored() -> None:
     assert not took_over(rig)
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: missing acknowledgements are asked for again and then done without")
 def test_missing_acknowledgements_are_asked_for_in_three_rounds_and_then_done_without() -> None:
     rig, _, [low, high] = bereaved(LOWER, HIGHER)
     rig.run(0.1)
@@ -110,6 +115,7 @@ def test_missing_acknowledgements_are_asked_for_in_three_rounds_and_then_done_wi
     assert rig.homes() == {A: US, B: US}
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: missing acknowledgements are asked for again and then done without")
 def test_in_each_round_all_acknowledge_anew() -> None:
     rig, _, [low, high] = bereaved(LOWER, HIGHER)
     low.acknowledge(TARGET)
@@ -120,6 +126,7 @@ def test_in_each_round_all_acknowledge_anew() -> None:
     assert took_over(rig)
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: a peer that dies during the arbitration is not waited for")
 def test_a_peer_that_dies_during_the_arbitration_is_not_waited_for() -> None:
     rig, _, [low, high] = bereaved(LOWER, HIGHER)
     low.acknowledge(TARGET)
@@ -130,6 +137,7 @@ def test_a_peer_that_dies_during_the_arbitration_is_not_waited_for() -> None:
     assert rig.known() == {LOWER: "active"}
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: a peer that dies during the arbitration is not waited for")
 def test_a_peer_that_another_has_taken_over_meanwhile_is_not_waited_for() -> None:
     rig, _, [low, high] = bereaved(LOWER, HIGHER)
     low.acknowledge(TARGET)
@@ -191,6 +199,7 @@ def test_with_the_timers_of_the_rfc_a_round_takes_five_seconds() -> None:
 # -- the target
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: a presence of the target stops the takeover")
 def test_the_target_that_speaks_stops_it_at_once() -> None:
     rig, target, [high] = bereaved(HIGHER)
     target.introduce()
@@ -204,6 +213,7 @@ def test_the_target_that_speaks_stops_it_at_once() -> None:
     assert high.line.all(enrp.InitTakeover) == [INIT]
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: a presence of the target stops the takeover")
 def test_the_target_that_comes_back_over_a_new_connection_stops_it_as_well() -> None:
     rig, target, [high] = bereaved(HIGHER)
     target.line.lose()
@@ -230,6 +240,8 @@ def test_a_target_that_spoke_is_watched_as_before() -> None:
 # -- two that start at once (14.5)
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: of two initiators the lower server ID gives up")
+@pytest.mark.rfc("RFC 5353 3.5.1: of two initiators the higher server ID ignores the other")
 @pytest.mark.parametrize(
     ("other", "lowest", "yields"),
     [(HIGHER, False, True), (LOWER, False, False), (HIGHER, True, False), (LOWER, True, True)],
@@ -258,6 +270,7 @@ def test_of_two_initiators_the_higher_id_goes_on_and_by_rsplibs_rule_the_lower(
         assert rig.homes() == {A: US, B: US}
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: an initiator that dies half way has its target monitored again")
 def test_who_yielded_waits_for_the_announcement_and_then_judges_for_itself() -> None:
     rig, target, [high] = bereaved(HIGHER)
     high.init_takeover(TARGET)

@@ -9,7 +9,7 @@ from rserpool.wire import UpdateAction, enrp
 from support.beings import HIGHER, HIGHEST, LOWER, US, Being, server_information
 from support.peers import Peer
 from support.rig_enrp import Rig, alone
-from support.simulator import POOL
+from support.scope import POOL
 
 BEINGS = [Being(n) for n in range(30, 36)]
 A, B, C, D = (b.identifier for b in BEINGS[:4])
@@ -34,6 +34,7 @@ def trio(*, silent: bool = True) -> tuple[Rig, Peer, Peer]:
 # -- INIT_TAKEOVER
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: everybody else marks the target as not active and acknowledges")
 def test_who_hears_of_a_takeover_acknowledges_it_to_its_initiator_alone() -> None:
     rig, target, high = trio()
     high.init_takeover(TARGET)
@@ -50,6 +51,7 @@ def test_a_target_nobody_knows_is_acknowledged_too() -> None:
     assert HIGHEST not in rig.known()
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: everybody else marks the target as not active and acknowledges")
 def test_a_target_is_not_monitored_while_another_takes_it_over() -> None:
     rig, target, high = trio()
     high.init_takeover(TARGET)
@@ -84,6 +86,7 @@ def test_a_target_that_speaks_is_active_and_monitored_again(over: str) -> None:
     assert rig.known()[TARGET] == "probing"
 
 
+@pytest.mark.rfc("RFC 5353 3.5.1: the target of a takeover is alive")
 def test_if_we_are_the_target_all_peers_hear_our_presence_at_once() -> None:
     rig = alone()
     low, high = rig.meet(LOWER, HIGHER)
@@ -95,6 +98,7 @@ def test_if_we_are_the_target_all_peers_hear_our_presence_at_once() -> None:
 # -- the initiator that does not finish
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: an initiator that dies half way has its target monitored again")
 def test_a_takeover_that_is_not_finished_has_the_target_monitored_again() -> None:
     rig, target, high = trio()
     high.init_takeover(TARGET)
@@ -107,6 +111,7 @@ def test_a_takeover_that_is_not_finished_has_the_target_monitored_again() -> Non
     assert rig.states(target) == ["not active", "probing", "active"]
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: an initiator that dies half way has its target monitored again")
 def test_when_the_initiator_dies_its_target_is_monitored_at_once() -> None:
     rig, target, high = trio()
     high.init_takeover(TARGET)
@@ -133,6 +138,7 @@ def test_when_a_bystander_dies_the_target_stays_with_its_initiator() -> None:
 # -- TAKEOVER_SERVER
 
 
+@pytest.mark.rfc("RFC 5353 3.5.2: peers give the target's elements to the winner and forget the target")
 def test_the_targets_elements_and_no_others_are_the_senders() -> None:
     rig, target, high = trio()
     high.init_takeover(TARGET)
@@ -153,6 +159,7 @@ def test_it_is_believed_of_a_target_we_hold_for_silent_ourselves() -> None:
     assert rig.homes() == {A: HIGHER, B: HIGHER, C: US, D: LOWER}
 
 
+@pytest.mark.rfc("PROTOCOL 14.8: a takeover of a peer that is active is not believed")
 def test_it_is_not_believed_of_a_target_that_is_active() -> None:
     rig, target, high = trio(silent=False)
     before = rig.space()
@@ -175,6 +182,7 @@ def test_the_checksums_agree_with_the_new_owner_afterwards() -> None:
     assert rig.homes()[A] == HIGHER
 
 
+@pytest.mark.rfc("PROTOCOL 10.7: who is taken over while alive says so and announces its elements again")
 def test_if_we_are_the_target_all_hear_our_presence_and_what_is_attached_to_us() -> None:
     rig, _, high = trio()
     low = rig.peers[2]

@@ -11,7 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from rserpool.asap.events import Change, ElementChanged, Failure, PoolUpdated, Resolved
-from support.simulator import POOL, Node, World, dump_of, element_of, registrar, user_of
+from simulation.nodes import Node, dump_of, element_of, registrar, user_of
+from simulation.world import World
+from support.scope import POOL
 
 SEEDS = range(1, 7)
 
@@ -176,6 +178,7 @@ def test_after_a_minute_without_any_registrar_everybody_is_back_within_5_s(seed:
     pool.stays()
 
 
+@pytest.mark.rfc("PROTOCOL 18: after a partition all registrars hold the same within two seconds and three heartbeats")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_partition_heals_within_two_seconds_and_three_heartbeats(seed: int) -> None:
     pool = Pool(3, 20, seed)

@@ -23,7 +23,7 @@ from rserpool.wire import (
     TcpTransport,
     policies,
 )
-from support.simulator import APP_PORT, ASAP_PORT, ENRP_PORT, POOL, identity
+from support.scope import APP_PORT, ASAP_PORT, ENRP_PORT, POOL, identity
 
 US = 0x50000000
 LOWEST, LOWER, HIGHER, HIGHEST = 0x10000000, 0x20000000, 0x80000000, 0x90000000

@@ -27,7 +27,7 @@ from rserpool.wire import (
     enrp,
 )
 from support.beings import Being, Reaction, endpoint, server_information
-from support.simulator import POOL, identity
+from support.scope import POOL, identity
 
 if TYPE_CHECKING:
     from support.rig_enrp import Rig

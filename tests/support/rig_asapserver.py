@@ -49,7 +49,7 @@ from rserpool.wire import (
     enrp,
     policies,
 )
-from support.simulator import identity
+from support.scope import identity
 
 POOL: Final = b"echo"
 SERVER_ID: Final = 0xA1B2C3D4

@@ -47,7 +47,7 @@ from rserpool.wire import (
 )
 from support.beings import US, Being, Reaction, endpoint
 from support.peers import Line, Peer
-from support.simulator import POOL
+from support.scope import POOL
 
 T = TypeVar("T")
 

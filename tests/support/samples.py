@@ -52,6 +52,7 @@ POLICIES: tuple[policies.Policy, ...] = (
     policies.LeastUsedDegradation(1, 2),
     policies.PriorityLeastUsed(3, 4),
     policies.RandomizedLeastUsed(5),
+    policies.PriorityLeastUsedDegradation(6, 7),
     UnknownPolicy(0xB0001001, b"\0" * 8),
     UnknownPolicy(0x00000006, b""),
 )

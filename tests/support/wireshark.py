@@ -273,6 +273,8 @@ def _policy_fields(policy: policies.Policy) -> Iterator[tuple[str, str]]:
         case policies.LeastUsedDegradation(load, degradation) | policies.PriorityLeastUsed(load, degradation):
             yield "load", percent(load)
             yield "degradation", percent(degradation)
+        case policies.PriorityLeastUsedDegradation(load, degradation):  # rsplib's, which Wireshark does not know
+            yield "value", colons(struct.pack("!II", load, degradation))
         case policies.UnknownPolicy(0xB0002001, data):  # rsplib's Weighted Random with distance penalty
             weight, dpf, distance = struct.unpack("!III", data)
             yield "weight", str(weight)

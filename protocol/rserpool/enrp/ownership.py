@@ -26,21 +26,32 @@ Ignore = Callable[[str], None]
 
 @dataclass(slots=True)
 class _Contest:
-    """A foreign claim to an element that is attached here."""
+    """A foreign claim to an element that is attached here.
+
+    Attributes:
+        answered: the claimant has been told at least once that it is ours.
+        standing: it has claimed it since.
+    """
 
     claimant: int
     element: PoolElement
     answered: bool = False
+    standing: bool = True
 
 
 class Ownership:
-    """Judges claims."""
+    """Judges claims.
+
+    Attributes:
+        given_back: whether an element a peer removes goes back to the one it was claimed from.
+    """
 
     def __init__(self, desk: RegistrarDesk, membership: Membership, liveness: Liveness) -> None:
         self._desk = desk
         self._membership = membership
         self._liveness = liveness
         self._contests: dict[ElementKey, _Contest] = {}
+        self.given_back: Callable[[int, ElementKey], bool] = lambda _home, _key: False
         membership.observers.append(self._observe)
 
     def updated(self, peer: Peer, update: enrp.HandleUpdate, ignore: Ignore) -> None:
@@ -55,7 +66,8 @@ class Ownership:
         if known.home != peer.server_id:
             ignore(f"removes {key[1]:#010x}, whose home is {known.home:#010x}")
             return
-        self._membership.drop(key, Change.REMOVED, f"its home {peer.server_id:#010x} removed it", announce=False)
+        if not self.given_back(peer.server_id, key):
+            self._membership.drop(key, Change.REMOVED, f"its home {peer.server_id:#010x} removed it", announce=False)
 
     def claimed(self, peer: Peer, handle: bytes, element: PoolElement, ignore: Ignore) -> None:
         """A peer says that an element is its own."""
@@ -106,12 +118,24 @@ class Ownership:
         if not self._liveness.is_attached(key):
             self.learned(key[0], contest.element, f"by {contest.claimant:#010x}", lambda _: None)
             return
-        contest.answered = True
+        contest.answered, contest.standing = True, False
         self._membership.announce(UpdateAction.ADD_PE, key[0], element)
         self._desk.after(("uncontested", key), 10 * self._desk.config.timers.reclaim, partial(self._settle, key))
 
     def _settle(self, key: ElementKey) -> None:
         self._contests.pop(key, None)
+
+    def forget(self, claimant: int) -> None:
+        """A registrar is gone, and what it claimed cannot be its own any more."""
+        self._contests = {key: contest for key, contest in self._contests.items() if contest.claimant != claimant}
+
+    def reclaim(self, key: ElementKey) -> None:
+        """Take an element back that another registrar claimed and does not have: it is asked whether it is there."""
+        self._membership.rehome(key, self._desk.server_id, "who claimed it does not have it")
+        element = self._desk.space.get(key)
+        if element is not None:
+            self._membership.announce(UpdateAction.ADD_PE, key[0], element)
+            self._liveness.claim([key])
 
     def reannounce(self) -> None:
         """Tell everybody of all elements that are attached here: somebody has said they are his."""
@@ -124,5 +148,5 @@ class Ownership:
         """An element that was claimed, and is out of our reach, is the claimant's after all."""
         if transition.after is None:
             contest = self._contests.pop(transition.key, None)
-            if contest is not None and transition.change is Change.REMOVED:
+            if contest is not None and contest.standing and transition.change is Change.REMOVED:
                 self.learned(transition.handle, contest.element, f"by {contest.claimant:#010x}", lambda _: None)

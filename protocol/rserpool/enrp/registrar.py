@@ -207,6 +207,7 @@ class Registrar(MachineBase):
 
     def _lagged(self, by: float) -> None:
         self._peers.lagged(by)
+        self._front.liveness.lagged()
 
     def _enrp_received(self, association: Association, octets: bytes) -> None:
         try:
@@ -250,6 +251,8 @@ class Registrar(MachineBase):
             case enrp.EnrpError():
                 ignore(", ".join(str(cause) for cause in message.error))
             case _:
+                if isinstance(message, enrp.TakeoverServer):
+                    self._resync.outdated(peer)
                 self._takeovers.received(peer, message, ignore)
 
     def _presence(self, association: Association, peer: Peer, message: enrp.Presence) -> None:
@@ -308,6 +311,7 @@ class Registrar(MachineBase):
 
     def _removed(self, peer: Peer) -> None:
         self._resync.abort(peer.server_id)
+        self._ownership.forget(peer.server_id)
         self._startup.gone(peer)
         self._isolated = self._isolated or not self._peers.alive()
 

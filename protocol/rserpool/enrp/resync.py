@@ -13,12 +13,12 @@ from functools import partial
 from typing import Final
 
 from rserpool.asap.effects import AssociationId
-from rserpool.asap.events import Change
 from rserpool.asap.limits import Buckets, Rate
 from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.membership import Membership
 from rserpool.enrp.ownership import Ignore, Ownership
 from rserpool.enrp.peers import Peer, Peers
+from rserpool.enrp.unlisted import Unlisted
 from rserpool.handlespace import ElementKey
 from rserpool.wire import PoolElement, enrp
 
@@ -62,6 +62,11 @@ class Resync:
         self._rate = Buckets(RATE)
         self._reading: dict[int, _Reading] = {}
         self._overdue: dict[AssociationId, float] = {}
+        self._unlisted = Unlisted(desk, peers, membership)
+        self._unlisted.busy = lambda: self.busy
+        self._unlisted.ask = self._ask_again
+        self._unlisted.reclaim = ownership.reclaim
+        ownership.given_back = self._unlisted.removed
 
     @property
     def busy(self) -> bool:
@@ -70,6 +75,7 @@ class Resync:
 
     def compare(self, peer: Peer, checksum: int, finished: Finished) -> None:
         """A presence has told the peer's checksum; ``finished`` is called after a re-synchronisation it caused."""
+        self._unlisted.heard(peer.server_id)
         if checksum == self._desk.space.checksum(peer.server_id):
             peer.mismatches = 0
             return
@@ -95,6 +101,9 @@ class Resync:
         if peer is not None:
             self.start(peer, finished)
 
+    def _ask_again(self, server_id: int) -> None:
+        self._start_late(server_id, lambda _: None)
+
     def download(self, peer: Peer, finished: Finished) -> None:
         """Read the whole handlespace of a mentor."""
         self._begin(peer, finished, whole=True)
@@ -113,6 +122,7 @@ class Resync:
             peer = self._peers.get(server_id)
             if peer is not None:  # the next presence that differs is reason enough to try again
                 peer.mismatches = MISMATCHES - 1
+            self._unlisted.settled()
             reading.finished(False)
 
     def _request(self, reading: _Reading, peer: Peer) -> None:
@@ -151,6 +161,8 @@ class Resync:
         for entry in response.pools:
             for element in entry.elements:
                 reading.marked.discard((entry.pool_handle, element.identifier))
+                if element.home == peer.server_id:
+                    self._unlisted.named(peer.server_id, (entry.pool_handle, element.identifier))
                 if not reading.whole or element.home == peer.server_id:
                     self._ownership.claimed(peer, entry.pool_handle, element, ignore)
                 elif element.home == self._desk.server_id:
@@ -170,15 +182,22 @@ class Resync:
     def _finish(self, reading: _Reading) -> None:
         del self._reading[reading.peer]
         self._desk.timers.cancel(("reading", reading.peer))
-        for key in sorted(reading.marked):
-            element = self._desk.space.get(key)
-            if element is not None and element.home == reading.peer:
-                reason = f"its home {reading.peer:#010x} does not list it"
-                self._membership.drop(key, Change.REMOVED, reason, announce=False)
+        self._unlisted.judge(reading.peer, reading.marked)
+        self._unlisted.settled()
         reading.finished(True)
 
     def announced(self, peer: Peer, handle: bytes, element: PoolElement) -> None:
-        """What a peer announces while its table is being read is not gone."""
+        """What a peer announces while its table is being read, or afterwards, is not gone."""
+        if element.home != peer.server_id:
+            return
+        self._unlisted.named(peer.server_id, (handle, element.identifier))
         reading = self._reading.get(peer.server_id)
-        if reading is not None and element.home == peer.server_id:
+        if reading is not None:
             reading.marked.discard((handle, element.identifier))
+
+    def outdated(self, peer: Peer) -> None:
+        """A peer has taken another one over: what it has listed so far lacks what it has inherited."""
+        self._unlisted.forget(peer.server_id)
+        reading = self._reading.get(peer.server_id)
+        if reading is not None:
+            reading.marked.clear()

@@ -150,6 +150,14 @@ def test_without_security_nobody_deregisters_from_another_address() -> None:
     assert rig.elements() == {}
 
 
+def test_a_pool_handle_that_nobody_may_register_is_not_deregistered_either() -> None:
+    rig = Rig(secure=False)
+    rig.element(1).register()
+    [error] = refused(rig.element(1), rig.element(1).identifier, b"h" * 256)
+    assert error.code == CauseCode.INVALID_VALUES
+    assert rig.element(1).deregister(b"h" * 255) == ()
+
+
 # -- another registrar's element
 
 

@@ -176,3 +176,15 @@ def test_a_flood_of_forbidden_registrations_keeps_no_element_from_registering() 
         flood.send_octets(*[register(flood)] * 100)
     element = rig.element(1).register()
     assert rig.elements().keys() == {element.identifier}
+
+
+def test_after_a_minute_without_a_refusal_they_are_counted_anew() -> None:
+    rig = Rig()
+    user = rig.user()
+    user.send_octets(*[UNKNOWN] * (BURST + ANSWERS_BEFORE_CLOSING - 1))
+    assert user.is_up()
+    rig.run(61.0)
+    user.send_octets(*[UNKNOWN] * (BURST + ANSWERS_BEFORE_CLOSING - 1))
+    assert user.is_up()
+    user.send_octets(UNKNOWN)
+    assert not user.is_up()

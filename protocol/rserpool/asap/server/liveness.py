@@ -157,6 +157,14 @@ class Liveness:
             delay = self._desk.rng.random() if many else 0.0
             self._desk.after(("alive", key), delay, partial(self._ask, key))
 
+    def lagged(self) -> None:
+        """The process did not run for a while: what went unanswered before it counts no more.
+
+        An element may have been taken over meanwhile, and have ended its association to us, as it must.
+        """
+        for watch in self._watched.values():
+            watch.tries = 0
+
     def is_attached(self, key: ElementKey) -> bool:
         """Whether an element's own association to us is up."""
         watch = self._watched.get(key)
