@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from asking import Asker
 from figures import Figure, Figures, Options, quiet, say
 from hosts import ELEMENT, REGISTRAR, USER, HostsScope, can_have_hosts, scope_on_hosts
 from scope import Registrar
+from simulation.nodes import Node
+from simulation.world import World
 from support.running import elements_of
 
 ELEMENT_GONE: Final = 3.0
@@ -24,7 +27,11 @@ RSPLIB: Final = {
 """The reference implementation's, with its default timers, over SCTP, on such namespaces."""
 
 
+PHASES: Final = 50
+
+
 def run(options: Options) -> Figures:
+    yield _simulated(5 if options.quick else PHASES)
     why_not = can_have_hosts()
     if why_not:
         say(f"vanish: not measured: {why_not}")
@@ -36,6 +43,34 @@ def run(options: Options) -> Figures:
     few = 10 if options.quick else 100
     yield from _registrars(options, registrars=3, victims=1, count=few, goal=ONE_OF_THREE)
     yield from _registrars(options, registrars=3, victims=2, count=few, goal=TWO_OF_THREE)
+
+
+def _simulated(phases: int) -> Figure:
+    """The very machines on a virtual clock: the host vanishes at another phase of all timers each time."""
+    values = []
+    for seed in range(phases):
+        world = World(seed)
+        registrars = world.registrars(3)
+        elements = [world.element(f"e{number}") for number in range(3)]
+        if world.run_until(partial(world.everywhere, *elements), 5.0) is None:
+            raise SystemExit(f"seed {seed}: the elements are not registered")
+        world.run(world.rng.uniform(2.0, 5.0))
+        world.vanish(elements[0])
+        address = str(elements[0].address)
+        took = world.run_until(partial(_nowhere, world, registrars, address), 30.0)
+        values.append(30.0 if took is None else took)
+    what = f"{phases} seeds, three registrars; until no registrar holds it"
+    return Figure(
+        name="element's host vanishes, simulated phases",
+        unit="s",
+        values=tuple(values),
+        goal=ELEMENT_GONE,
+        notes={"what": what, "rsplib": RSPLIB["element"]},
+    )
+
+
+def _nowhere(world: World, registrars: list[Node], address: str) -> bool:
+    return not any(address in world.members(registrar) for registrar in registrars)
 
 
 def _elements(options: Options) -> Figure:
