@@ -25,7 +25,10 @@ def home(cluster: Cluster) -> Iterator[str]:
     """A pool whose members end at once when told to (echo) or not at all (stubborn), and a user of each of them."""
     del cluster
     with fresh("e2e-30-life") as name:
-        apply(apps.pool(), namespace=name)
+        pool = apps.pool()
+        # a user may hold an answer for seconds before it connects, where processors are short
+        pool["spec"]["elements"]["drain"] = "8s"
+        apply(pool, namespace=name)
         apply([_budget(app) for app in APPS], namespace=name)
         apply([apps.echo(replicas=3), apps.echo("stubborn", replicas=2, manner="ignore")], namespace=name)
         apps.until_ready(name)

@@ -31,15 +31,16 @@ active = 0
 
 async def serve(reader, writer):
     global active
-    active += 1
+    counted = 0  # who says nothing is no work: probes connect, too
     try:
         while line := await reader.readline():
+            active, counted = active + 1 - counted, 1
             writer.write(line)
             await writer.drain()
     except ConnectionError:
         pass
     finally:
-        active -= 1
+        active -= counted
         writer.close()
 
 async def load(reader, writer):
@@ -56,11 +57,14 @@ async def main():
 
 asyncio.run(main())
 """
-"""Echoes, and says how busy it is: each connection is a tenth."""
+"""Echoes, and says how busy it is: each connection on which something was said is a tenth."""
 
 HOLD: Final = """
 import socket, sys, time
 held = [socket.create_connection((sys.argv[1], 7007), 5) for _ in range(int(sys.argv[2]))]
+for connection in held:
+    connection.sendall(b"work\\n")
+    assert connection.recv(99) == b"work\\n"
 print("held", flush=True)
 sys.stdin.read()
 """
