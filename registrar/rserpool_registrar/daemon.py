@@ -81,7 +81,7 @@ class RegistrarDaemon:
             ("GET", "/dump"): shows(self._dump),
             ("GET", "/pools"): shows(self._pools),
             ("GET", "/elements"): shows(self._elements),
-            ("GET", "/peers"): shows(lambda: self._dump().get("peers", [])),
+            ("GET", "/peers"): shows(lambda: self._standing().get("peers", [])),
             ("GET", "/status"): shows(self._status),
         }
 
@@ -262,6 +262,9 @@ class RegistrarDaemon:
     def _dump(self) -> dict[str, Any]:
         return self._machine.dump() if self._machine is not None else {"phase": self._phase()}
 
+    def _standing(self) -> dict[str, Any]:
+        return self._machine.standing() if self._machine is not None else {"phase": self._phase()}
+
     def _held(self) -> list[dict[str, Any]]:
         pools: list[dict[str, Any]] = self._dump().get("handlespace", {}).get("pools", [])
         return pools
@@ -273,7 +276,5 @@ class RegistrarDaemon:
         return [{"pool": pool["handle"], **element} for pool in self._held() for element in pool["elements"]]
 
     def _status(self) -> dict[str, Any]:
-        dump = self._dump()
-        dump.pop("handlespace", None)
         waiting = {"waiting": self._beginning.waiting} if self._beginning.waiting else {}
-        return dump | {"counts": self._machine.counts() if self._machine is not None else {}} | waiting
+        return self._standing() | {"counts": self._machine.counts() if self._machine is not None else {}} | waiting

@@ -228,6 +228,7 @@ def test_the_dump_shows_itself_its_peers_and_its_handlespace() -> None:
     low.own(BEING)
     rig.peers[1].line.lose()
     dump = rig.machine.dump()
+    assert rig.machine.standing() == {name: value for name, value in dump.items() if name != "handlespace"}
     assert (dump["server_id"], dump["phase"], dump["endpoints"]) == ("0x50000000", "serving", [str(endpoint(1))])
     assert dump["peers"] == [
         {

@@ -167,6 +167,12 @@ class Registrar(MachineBase):
 
         ``handlespace`` is equal for two registrars exactly if they hold the same.
         """
+        told = self.standing()
+        peers = told.pop("peers")
+        return told | {"handlespace": dump(self._desk.space), "peers": peers}
+
+    def standing(self) -> dict[str, Any]:
+        """Its ID, its phase, and how it stands to its peers: what costs the same however many elements there are."""
         peers = [
             {
                 "server_id": f"{peer.server_id:#010x}",
@@ -182,7 +188,7 @@ class Registrar(MachineBase):
             "phase": self._startup.phase.value,
             "endpoints": [str(e) for e in self._desk.config.enrp],
         }
-        return own | {"handlespace": dump(self._desk.space), "peers": peers}
+        return own | {"peers": peers}
 
     # -- inputs
 
