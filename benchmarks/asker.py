@@ -8,9 +8,12 @@ import json
 import sys
 import time
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from rserpool.client import PoolUser, PoolUserError, Scope
+
+ITEMS: Final = 3
+"""As many elements as a user tries."""
 
 
 async def main(job: dict[str, Any]) -> None:
@@ -31,7 +34,7 @@ async def main(job: dict[str, Any]) -> None:
 async def _ask(users: PoolUser, handle: str) -> None:
     began, failed = time.monotonic(), ""
     try:
-        await users.resolve(handle, fresh=True)  # a registrar's answer, not the cache's
+        await users.resolve(handle, items=ITEMS, fresh=True)  # a registrar's answer, not the cache's
     except PoolUserError as e:
         failed = f"{type(e).__name__}: {e}"
     print(json.dumps({"at": began, "took": time.monotonic() - began, "failed": failed}), flush=True)

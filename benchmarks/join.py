@@ -70,7 +70,7 @@ def run(options: Options) -> Figures:
         unit="s",
         values=tuple(delayed),
         goal=DELAYED,
-        notes={"what": "a user asks every 20 ms", "failed": "; ".join(failures) or "none"},
+        notes={"what": "a user asks for three elements every 20 ms", "failed": "; ".join(failures) or "none"},
     )
     yield Figure(
         name="longest step of an event loop meanwhile",
