@@ -8,10 +8,10 @@ import os
 import signal
 import time
 
+from answering import answering
 from figures import Figure, Figures, Options, quiet, say
 from scope import Scope, scope
 from support import rig_figures as rig
-from support.running import elements_of
 
 
 def run(options: Options) -> Figures:
@@ -46,15 +46,5 @@ def _hit(pool: Scope, count: int, number: signal.Signals) -> float:
     victim, *left = pool.registrars
     os.kill(victim.process.pid, number)
     began = time.monotonic()
-
-    def answering() -> bool:
-        statuses = [r.ask("/status") or {} for r in left]
-        if sum(s.get("counts", {}).get("attached", 0) for s in statuses) != count:
-            return False
-        dumps = [r.ask("/dump") or {} for r in left]
-        alive = {dump.get("server_id") for dump in dumps}
-        homes = [[e["home"] for e in elements_of(dump["handlespace"])] for dump in dumps if "handlespace" in dump]
-        return len(homes) == len(left) and all(len(h) == count and set(h) <= alive for h in homes)
-
-    pool.wait("all elements answer elsewhere", answering, 0.02)
+    pool.wait("all elements answer elsewhere", answering(left, count), 0.02)
     return time.monotonic() - began

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from answering import answering
 from asking import Asker
 from figures import Figure, Figures, Options, quiet, say
 from hosts import ELEMENT, REGISTRAR, USER, HostsScope, can_have_hosts, scope_on_hosts
-from scope import Registrar
 from simulation.nodes import Node
 from simulation.world import World
 from support.running import elements_of
@@ -121,7 +121,7 @@ def _registrars(options: Options, *, registrars: int, victims: int, count: int, 
                 began = time.monotonic()
                 for index, _registrar in enumerate(gone):
                     pool.hosts.vanish(pool.hosts.host(REGISTRAR, index))
-                pool.wait("all elements answer elsewhere", _answering(left, count), 0.02)
+                pool.wait("all elements answer elsewhere", answering(left, count), 0.02)
                 values.append(time.monotonic() - began)
                 time.sleep(1.5)
             asked = [a for a in user.asked if a["at"] >= began]
@@ -145,16 +145,3 @@ def _registrars(options: Options, *, registrars: int, victims: int, count: int, 
         goal=RESOLVED,
         notes={"what": "a user that knows all registrars asks every 50 ms", "failed": "; ".join(failures) or "none"},
     )
-
-
-def _answering(left: list[Registrar], count: int) -> Callable[[], bool]:
-    def answering() -> bool:
-        statuses = [r.ask("/status") or {} for r in left]
-        if sum(s.get("counts", {}).get("attached", 0) for s in statuses) != count:
-            return False
-        dumps = [r.ask("/dump") or {} for r in left]
-        alive = {dump.get("server_id") for dump in dumps}
-        homes = [[e["home"] for e in elements_of(dump["handlespace"])] for dump in dumps if "handlespace" in dump]
-        return len(homes) == len(left) and all(len(h) == count and set(h) <= alive for h in homes)
-
-    return answering

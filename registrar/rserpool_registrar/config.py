@@ -18,7 +18,7 @@ from rserpool.daemon.sections import (
     PoolSection,
     SecuritySection,
 )
-from rserpool.daemon.settings import KeyFaultError, section, setting
+from rserpool.daemon.settings import KeyFaultError, given, section, setting
 from rserpool.handlespace import Increment
 from rserpool.transport.tcp import TcpLimits
 from rserpool.wire import Address
@@ -108,9 +108,7 @@ class TimersSection:
 
     def timers(self) -> RegistrarTimers:
         """The timers in force."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "profile"}
-        changes = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(PROFILES[self.profile].registrar, **changes)
+        return dataclasses.replace(PROFILES[self.profile].registrar, **given(self, "profile"))
 
     def check(self) -> None:
         """Whether they fit together.

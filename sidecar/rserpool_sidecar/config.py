@@ -18,7 +18,7 @@ from rserpool.daemon.sections import (
     PoolSection,
     SecuritySection,
 )
-from rserpool.daemon.settings import KeyFaultError, section, setting
+from rserpool.daemon.settings import KeyFaultError, given, section, setting
 from rserpool.wire import Address, Policy, SctpTransport, TcpTransport, Transport, UdpTransport, policies
 from rserpool.wire.policies import MAX_LOAD
 from rserpool_sidecar.channel.section import ChannelSection
@@ -185,9 +185,7 @@ class TimersSection:
 
     def timers(self) -> EndpointTimers:
         """The timers in force."""
-        own = ("profile", "registration_life", "leave")
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in own}
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = given(self, "profile", "registration_life", "leave")
         if self.registration_life is not None:
             changes["life"] = int(self.registration_life)
         return dataclasses.replace(PROFILES[self.profile].endpoint, **changes)

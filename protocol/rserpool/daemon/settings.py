@@ -74,6 +74,12 @@ def setting(
     return dataclasses.field(default=parse(default), metadata=metadata, repr=not secret)
 
 
+def given(values: Any, *but: str) -> dict[str, Any]:
+    """What a section says, by key: without those that were left empty (``None``), and without the keys in ``but``."""
+    found = {f.name: getattr(values, f.name) for f in dataclasses.fields(values) if f.name not in but}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def section(cls: type[T]) -> Any:
     """Declare a section; one that has required keys must be in the file."""
     required = any(f.default is dataclasses.MISSING for f in dataclasses.fields(cls))  # type: ignore[arg-type]
