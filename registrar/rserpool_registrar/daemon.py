@@ -18,6 +18,7 @@ from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import shows
 from rserpool.daemon.credentials import Keeper
 from rserpool.daemon.frame import Beginning, showing, with_identity
+from rserpool.daemon.garbage import collect_seldom
 from rserpool.daemon.identity import Operator, names_of, scope_of
 from rserpool.daemon.live import POOLS, LiveSettings
 from rserpool.daemon.places import Places
@@ -125,7 +126,8 @@ class RegistrarDaemon:
         _log.info("registrar %#010x starts", machine.server_id)
         driver.call(machine.start)
         try:
-            return await until(stop, [*self._beginning.tasks, places.run(), self._listen_when(serving, driver)])
+            parts = (places.run(), self._listen_when(serving, driver), collect_seldom())
+            return await until(stop, [*self._beginning.tasks, *parts])
         finally:
             _log.info("registrar %#010x ends", machine.server_id)
             await driver.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -245,3 +246,21 @@ def test_what_two_machines_share_is_nothing() -> None:
     up(one)
     assert one.dial() == two.dial()
     assert two.desk.associations == {}
+
+
+def test_of_very_many_timers_some_are_carried_out_at_once_and_the_deadline_tells_of_the_others() -> None:
+    machine, done = Recorder(), list[int]()
+
+    def arm(desk: Desk) -> None:
+        for number in range(150):
+            desk.after(number, 1.0, partial(done.append, number))
+
+    machine.do(0.0, arm)
+    turns = 0
+    while machine.deadline() == 1.0:
+        before = len(done)
+        machine.wake(1.0 + turns * 0.001)
+        turns += 1
+        assert 0 < len(done) - before <= 64
+    assert (turns, done) == (3, list(range(150)))
+    assert machine.lags == []

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from itertools import count
 from random import Random
+from typing import Final
 
 from rserpool.asap.effects import (
     Abandon,
@@ -23,6 +24,9 @@ from rserpool.asap.effects import (
 from rserpool.asap.events import Event, Lagged
 from rserpool.asap.timers import Timers
 from rserpool.wire import Dialect, Message, Ppid, encode
+
+AT_ONCE: Final = 64
+"""Timers carried out at once: what has come in meanwhile does not wait for hundreds of them."""
 
 Dialled = Callable[[Association | None, str], None]
 """How a wish to connect ends: the association, or ``None`` and why not."""
@@ -148,7 +152,7 @@ class MachineBase(ABC):
         return self._leave()
 
     def wake(self, now: float) -> list[Effect]:
-        """Carry out all timers that have come.
+        """Carry out the timers that have come; of very many some, and the deadline says that there are more.
 
         After a lag it carries out none the first time: what has come in meanwhile is to be read before anybody is
         judged.
@@ -157,7 +161,10 @@ class MachineBase(ABC):
             self._read_first = True
             return self._leave()
         self._read_first = False
-        while action := self.desk.timers.pop_due(self.desk.now):
+        for _ in range(AT_ONCE):
+            action = self.desk.timers.pop_due(self.desk.now)
+            if action is None:
+                break
             action()
         return self._leave()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 LAG: Final = 0.2
 """A wake-up later than this, in seconds, counts as lag."""
@@ -18,11 +18,17 @@ LAG: Final = 0.2
 Action = Callable[[], None]
 
 
-class _Armed(NamedTuple):
-    at: float
-    serial: int
-    action: Action
-    expiry: bool
+class _Armed:
+    """One timer. A registrar sets several for each message: what it costs to look at one counts."""
+
+    __slots__ = ("action", "at", "expiry", "live", "serial")
+
+    def __init__(self, at: float, serial: int, action: Action, expiry: bool) -> None:
+        self.at = at
+        self.serial = serial
+        self.action = action
+        self.expiry = expiry
+        self.live = True
 
 
 class Timers:
@@ -30,7 +36,7 @@ class Timers:
 
     def __init__(self) -> None:
         self._armed: dict[Hashable, _Armed] = {}
-        self._heap: list[tuple[float, int, Hashable]] = []
+        self._heap: list[tuple[float, int, Hashable, _Armed]] = []
         self._serial = count()
 
     def __len__(self) -> int:
@@ -46,14 +52,19 @@ class Timers:
             expiry: it judges somebody's silence, and is moved by the lag of the process.
         """
         serial = next(self._serial)
-        self._armed[key] = _Armed(at, serial, action, expiry)
-        heapq.heappush(self._heap, (at, serial, key))
+        before = self._armed.get(key)
+        if before is not None:
+            before.live = False
+        armed = self._armed[key] = _Armed(at, serial, action, expiry)
+        heapq.heappush(self._heap, (at, serial, key, armed))
         if len(self._heap) > 64 + 4 * len(self._armed):  # timers that are always set anew must not pile up
             self._rebuild()
 
     def cancel(self, key: Hashable) -> None:
         """Disarm a timer, if it is armed."""
-        self._armed.pop(key, None)
+        armed = self._armed.pop(key, None)
+        if armed is not None:
+            armed.live = False
 
     def is_set(self, key: Hashable) -> bool:
         """Whether a timer is armed."""
@@ -63,9 +74,8 @@ class Timers:
         """When the earliest timer comes; ``None`` if none is armed."""
         heap = self._heap
         while heap:
-            at, serial, key = heap[0]
-            armed = self._armed.get(key)
-            if armed is not None and armed.serial == serial:
+            at, _, _, armed = heap[0]
+            if armed.live:
                 return at
             heapq.heappop(heap)
         return None
@@ -75,8 +85,9 @@ class Timers:
         at = self.next()
         if at is None or at > now:
             return None
-        _, _, key = heapq.heappop(self._heap)
-        return self._armed.pop(key).action
+        _, _, key, armed = heapq.heappop(self._heap)
+        del self._armed[key]
+        return armed.action
 
     def lag(self, before: float, now: float) -> float:
         """For how long the process did not run although a timer had come; 0 if that is too short to be called lag.
@@ -85,17 +96,19 @@ class Timers:
             before: when it ran last; lag until then has been counted.
             now: when it runs again.
         """
+        if not self._heap or now - self._heap[0][0] <= LAG:  # live or not: nothing else is earlier
+            return 0.0
         at = self.next()
         late = 0.0 if at is None else now - max(at, before)
         return late if late > LAG else 0.0
 
     def shift_expiries(self, by: float) -> None:
         """Move all expiry timers into the future."""
-        self._armed = {
-            key: armed._replace(at=armed.at + by) if armed.expiry else armed for key, armed in self._armed.items()
-        }
+        for armed in self._armed.values():
+            if armed.expiry:
+                armed.at += by
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._heap = [(armed.at, armed.serial, key) for key, armed in self._armed.items()]
+        self._heap = [(armed.at, armed.serial, key, armed) for key, armed in self._armed.items()]
         heapq.heapify(self._heap)

@@ -32,7 +32,6 @@ from rserpool.wire import (
     Ppid,
     ServerInformation,
     UpdateAction,
-    decode_and_report,
     enrp,
 )
 
@@ -217,7 +216,7 @@ class Registrar(MachineBase):
 
     def _enrp_received(self, association: Association, octets: bytes) -> None:
         try:
-            decoded = decode_and_report(octets, Ppid.ENRP, self._desk.dialect)
+            decoded = self._desk.repeats.read(octets, Ppid.ENRP)
         except DecodeError as e:
             self._desk.emit(Malformed(peer=str(association), offset=e.offset, reason=e.reason))
             report = bounded(e.causes, len(octets)) if e.message_type != EnrpType.ERROR else ()
@@ -231,6 +230,10 @@ class Registrar(MachineBase):
             return
         ignore: Ignore = partial(self._desk.ignored, association, message.LAYOUT.name)
         self._dispatch(association, peer, message, ignore)
+        if isinstance(message, enrp.HandleUpdate):
+            key = (message.pool_handle, message.element.identifier)
+            if self._desk.space.get(key) is message.element:
+                self._desk.repeats.keep(key, octets, Ppid.ENRP, decoded)
         if decoded.reports and not isinstance(message, enrp.EnrpError):
             reports = bounded(decoded.reports, len(octets))
             error = enrp.EnrpError(sender=self._desk.server_id, receiver=peer.server_id, error=reports)

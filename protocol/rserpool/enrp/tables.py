@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from rserpool.asap.effects import Association, AssociationId
 from rserpool.asap.server.desk import RegistrarDesk
-from rserpool.handlespace import ElementKey
 from rserpool.wire import PoolElement, PoolEntry, enrp
 from rserpool.wire.elements import encode_element
 
@@ -21,11 +20,22 @@ PART_OCTETS_PLAIN: Final = 1400
 
 @dataclass(slots=True)
 class _Session:
-    """One registrar's walk through a snapshot of keys."""
+    """One registrar's walk through a snapshot of all keys.
+
+    Attributes:
+        handles, identifiers: of the elements, in order; not 10,000 pairs, which the garbage collector would look at.
+        at: how far it has come.
+    """
 
     own_children_only: bool
-    keys: list[ElementKey]
+    handles: list[bytes] = field(default_factory=list)
+    identifiers: list[int] = field(default_factory=list)
     at: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left."""
+        return self.at >= len(self.identifiers)
 
 
 class Tables:
@@ -42,9 +52,9 @@ class Tables:
             if session is None and len(self._sessions) >= self._desk.config.limits.table_sessions:
                 self.reject(association, message)
                 return
-            session = self._sessions[association.id] = _Session(message.own_children_only, self._keys(message))
+            session = self._sessions[association.id] = self._session(message.own_children_only)
         entries = self._part(session)
-        more = session.at < len(session.keys)
+        more = not session.is_over
         if more:
             timer, delay = ("table", association.id), self._desk.config.timers.no_response
             self._desk.after(timer, delay, partial(self.lost, association.id), expiry=True)
@@ -67,19 +77,22 @@ class Tables:
         self._sessions.pop(association, None)
         self._desk.timers.cancel(("table", association))
 
-    def _keys(self, message: enrp.HandleTableRequest) -> list[ElementKey]:
-        if message.own_children_only:
-            return sorted(self._desk.space.owned_by(self._desk.server_id))
-        return [(handle, element.identifier) for handle, element in self._desk.space]
+    def _session(self, own_children_only: bool) -> _Session:
+        session = _Session(own_children_only)
+        for handle, pool in sorted(self._desk.space.pools.items()):
+            wanted = [i for i, e in pool.elements.items() if not own_children_only or e.home == self._desk.server_id]
+            session.handles += [handle] * len(wanted)
+            session.identifiers += sorted(wanted)
+        return session
 
     def _part(self, session: _Session) -> list[PoolEntry]:
         """The elements of the next part, as they are now."""
         room = PART_OCTETS if self._desk.config.secure or self._desk.dialect.tcp_profile else PART_OCTETS_PLAIN
         entries: list[tuple[bytes, list[PoolElement]]] = []
         count = 0
-        while session.at < len(session.keys) and count < PART_ELEMENTS:
-            handle, identifier = session.keys[session.at]
-            element = self._desk.space.get((handle, identifier))
+        while not session.is_over and count < PART_ELEMENTS:
+            handle = session.handles[session.at]
+            element = self._desk.space.get((handle, session.identifiers[session.at]))
             own = element is not None and element.home == self._desk.server_id
             if element is not None and (own or not session.own_children_only):
                 new_pool = not entries or entries[-1][0] != handle

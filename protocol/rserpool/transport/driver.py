@@ -62,8 +62,9 @@ class Driver:
     def message(self, link: Link, octets: bytes) -> None:
         """A message has come in."""
         association = self._known.get(link)
-        if association is not None:
-            self.call(lambda now: self._machine.received(association, octets, now))
+        if association is not None and not self._closed:  # without a closure: it is called the most
+            self._apply(self._machine.received(association, octets, self._loop.time()))
+            self._arm()
 
     def send_failed(self, link: Link, octets: bytes) -> None:
         """What cannot be delivered ends the association: RFC 5352's SEND.FAILURE."""

@@ -76,12 +76,12 @@ class ByteStream(asyncio.Protocol):
         self._heard_all = False
         self.ready = False
         self.peer: tuple[str, int] = ("", 0)
-        self.on_connected: Callable[[], None] = lambda: None
-        self.on_ready: Callable[[], None] = lambda: None
-        self.on_bytes: Callable[[bytes], None] = lambda _: None
+        self.on_connected: Callable[[], None] = _nothing
+        self.on_ready: Callable[[], None] = _nothing
+        self.on_bytes: Callable[[bytes], None] = _nothing
         self.on_finished: Callable[[], None] | None = None
-        self.on_full: Callable[[bool], None] = lambda _: None
-        self.on_end: Callable[[Ending], None] = lambda _: None
+        self.on_full: Callable[[bool], None] = _nothing
+        self.on_end: Callable[[Ending], None] = _nothing
 
     @property
     def is_over(self) -> bool:
@@ -185,6 +185,13 @@ class ByteStream(asyncio.Protocol):
         """The connection is gone."""
         self._stop_timer()
         self._end(Cause.CLOSED, "closed by the peer" if exc is None else describe(exc))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Refer to nobody any more: TLS's buffers are freed now, and not when a garbage collector comes by."""
+        self._engine = self._transport = self.on_finished = None
+        self.on_connected = self.on_ready = _nothing
+        self.on_bytes = self.on_full = self.on_end = _nothing
 
     # -- the owner's side
 
@@ -247,6 +254,8 @@ class ByteStream(asyncio.Protocol):
             self._stop()
             if self._transport is not None:
                 self._transport.abort()
+            else:
+                self._let_go()
 
     def _become_ready(self) -> None:
         self.ready = True
@@ -299,6 +308,10 @@ class ByteStream(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _nothing(*_: object) -> None:
+    """Whom to call when there is nobody left to call."""
 
 
 def describe(error: Exception) -> str:

@@ -185,6 +185,7 @@ class TcpNetwork(Network):
                 stream.abort()
             raise
         except OSError as e:
+            stream.abort()
             raise ConnectError(describe(e)) from None
 
     async def listen(self, service: Ppid, port: int, handler: LinkHandler) -> int:

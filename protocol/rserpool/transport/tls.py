@@ -22,8 +22,12 @@ MOST_BEFORE_HANDSHAKE: Final = 16 * 1024
 """Octets fed to the engine before the handshake is done; a real one takes a tenth of that."""
 CIPHERS_TLS12: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 _CHUNK: Final = 65536
+_RECORD: Final = 16384
+"""Octets of plain text in one record at most, and so of one piece."""
 _FIRST_CHUNK: Final = 1024
 """Until the handshake is done, fed in pieces: what a peer says right behind it does not count as part of it."""
+_HEADER: Final = 5
+"""Octets of a record's header; the last two are the length of what follows."""
 _FIRST_OCTETS: Final = frozenset({21, 22})
 """What the first record of a peer may be: an alert or a handshake."""
 _VERIFICATION: Final = {  # X509_V_ERR_*, in words that say what to do
@@ -121,6 +125,36 @@ def _remember_why(connection: SSL.Connection, _certificate: crypto.X509, error: 
     return bool(ok)
 
 
+class _Records:
+    """Counts a stream's records by their headers (RFC 8446 5.1): where the last one ends, nothing is left to read."""
+
+    __slots__ = ("_header", "_missing")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._missing = 0
+
+    def feed(self, data: bytes) -> int:
+        """Take octets of the stream; returns how many pieces can be read at most, an unfinished record counted too."""
+        if not self._missing and not self._header and len(data) == _HEADER + int.from_bytes(data[3:_HEADER]):
+            return 1  # one record that came by itself, as nearly all do
+        at, count, end = 0, 0, len(data)
+        while at < end:
+            if not self._missing:
+                part = data[at : at + _HEADER - len(self._header)]
+                self._header += part
+                at += len(part)
+                if len(self._header) < _HEADER:
+                    break
+                self._missing = int.from_bytes(self._header[3:])
+                self._header = b""
+            taken = min(self._missing, end - at)
+            self._missing -= taken
+            at += taken
+            count += not self._missing
+        return count + bool(self._missing or self._header)
+
+
 class TlsEngine:
     """One side of one connection. Feed it what came in, send what it has to say, ask it what was said.
 
@@ -139,6 +173,7 @@ class TlsEngine:
             if host is not None:
                 self._connection.set_tlsext_host_name(host.encode())
         self._fed = 0
+        self._records = _Records()
         self.established = False
         self.closed_by_peer = False
 
@@ -161,13 +196,15 @@ class TlsEngine:
             most = _CHUNK if self.established else _FIRST_CHUNK
             if not self.established and self._fed + min(most, len(data) - at) > MOST_BEFORE_HANDSHAKE:
                 raise TlsError(f"more than {MOST_BEFORE_HANDSHAKE} octets before the handshake was done")
-            taken = self._connection.bio_write(data[at : at + most])
+            piece = data[at : at + most]
+            taken = self._connection.bio_write(piece)
             at += taken
+            records = self._records.feed(piece[:taken])
             if not self.established:
                 self._fed += taken
                 self._handshake()
             if self.established:
-                self._read(said)
+                self._read(said, records)
         return said
 
     def _handshake(self) -> None:
@@ -179,10 +216,12 @@ class TlsEngine:
             raise TlsError(self._why(e)) from None
         self.established = True
 
-    def _read(self, said: list[bytes]) -> None:
-        while not self.closed_by_peer:
+    def _read(self, said: list[bytes], records: int) -> None:
+        for _ in range(records):
+            if self.closed_by_peer:
+                return
             try:
-                said.append(self._connection.recv(_CHUNK))
+                said.append(self._connection.recv(_RECORD))
             except SSL.WantReadError:
                 return
             except SSL.ZeroReturnError:

@@ -14,6 +14,7 @@ from rserpool.asap.events import Ignored, Refused
 from rserpool.asap.limits import Rate, TokenBucket
 from rserpool.asap.machine import Desk
 from rserpool.asap.profiles import FAST, RegistrarTimers
+from rserpool.asap.server.repeats import Repeats
 from rserpool.handlespace import Handlespace, Increment
 from rserpool.wire import INFINITE_LIFE, RFC, Dialect, Message, PoolElement, ServerInformation, encode
 
@@ -113,6 +114,7 @@ class RegistrarDesk(Desk):
         config: what it was told.
         authoriser: who may do what.
         space: its handlespace.
+        repeats: reads what comes in.
         kicked: called after an association was closed because of what came over it.
     """
 
@@ -121,6 +123,7 @@ class RegistrarDesk(Desk):
         self.config = config
         self.authoriser = authoriser
         self.space = Handlespace(rng, config.lud_increment)
+        self.repeats = Repeats(config.dialect)
         self.kicked: Callable[[Association, str], None] = lambda _association, _reason: None
         self._refusals: dict[AssociationId, _Refusals] = {}
 

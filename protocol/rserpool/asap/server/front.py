@@ -19,7 +19,6 @@ from rserpool.wire import (
     ErrorCause,
     Ppid,
     asap,
-    decode_and_report,
     name_of,
     unrecognized_message,
 )
@@ -53,7 +52,7 @@ class AsapFront:
             self._acknowledged(association, usual)
             return
         try:
-            decoded = decode_and_report(octets, Ppid.ASAP, self._desk.dialect)
+            decoded = self._desk.repeats.read(octets, Ppid.ASAP)
         except DecodeError as e:
             self._malformed(association, e, len(octets))
             return
@@ -68,7 +67,9 @@ class AsapFront:
                     association.id, asap.AsapError(error=bounded((unrecognized_message(octets),), len(octets)))
                 )
             case asap.Registration():
-                self._registrations.register(association, message)
+                if self._registrations.register(association, message, len(octets)):
+                    key = (message.pool_handle, message.element.identifier)
+                    self._desk.repeats.keep(key, octets, Ppid.ASAP, decoded)
             case asap.Deregistration():
                 self._registrations.deregister(association, message)
             case asap.EndpointUnreachable():

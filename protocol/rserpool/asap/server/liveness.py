@@ -26,7 +26,7 @@ from rserpool.asap.server.membership import EXPIRED, Membership, Transition
 from rserpool.handlespace import ElementKey
 from rserpool.wire import Ppid, asap, encode
 
-TICK: Final = 0.02
+TICK: Final = 0.05
 """Elements whose turn comes within so many seconds are asked together: fewer wake-ups, as random as before."""
 MANY_LOST: Final = 20
 """More associations lost than this within a tenth of a second: probes are spread over a second."""

@@ -65,7 +65,7 @@ class Membership:
     def grant(self, handle: bytes, element: PoolElement) -> None:
         """An element has registered here: it is ours now (RFC 5352 3.1). It must fit its pool."""
         desk = self._desk
-        owned = replace(element, home=desk.server_id)
+        owned = element if element.home == desk.server_id else replace(element, home=desk.server_id)
         before = desk.space.get((handle, element.identifier))
         fits = desk.space.put(handle, owned)
         assert fits
@@ -123,6 +123,7 @@ class Membership:
         if before is None:
             return None
         self._desk.timers.cancel(("life", key))
+        self._desk.repeats.forget(key)
         if announce:
             self.announce(UpdateAction.DEL_PE, key[0], before)
         self._tell(change, key[0], before, None, reason)

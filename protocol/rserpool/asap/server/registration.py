@@ -57,18 +57,18 @@ class Registrations:
         """The desk has another configuration."""
         self._rate.change(self._desk.config.limits.registrations, self._desk.now)
 
-    def register(self, association: Association, message: asap.Registration) -> None:
-        """Answer an ASAP_REGISTRATION, and spread it if it is granted."""
+    def register(self, association: Association, message: asap.Registration, length: int) -> bool:
+        """Answer an ASAP_REGISTRATION of ``length`` octets, and spread it if it is granted; returns whether it is."""
         handle, wanted = message.pool_handle, message.element
         if self._too_long(association, handle):
-            return
-        cause = self._refusal(association, handle, wanted)
+            return False
+        cause = self._refusal(association, handle, wanted, length)
         if cause is not None:
             answer = asap.RegistrationResponse(
                 pool_handle=handle, pe_identifier=wanted.identifier, reject=True, error=(cause,)
             )
             self._desk.refuse(association.id, answer)
-            return
+            return False
         element, warning = self._granted(association, wanted)
         self._membership.grant(handle, element)
         self._liveness.attach((handle, element.identifier), association)
@@ -76,6 +76,7 @@ class Registrations:
             association.id,
             asap.RegistrationResponse(pool_handle=handle, pe_identifier=element.identifier, error=warning),
         )
+        return True
 
     def deregister(self, association: Association, message: asap.Deregistration) -> None:
         """Answer an ASAP_DEREGISTRATION; a stranger to us is granted without a word to the peers."""
@@ -126,13 +127,13 @@ class Registrations:
             answer = asap.DeregistrationResponse(pool_handle=handle, pe_identifier=pe_identifier, error=causes)
         self._desk.refuse(association.id, answer)
 
-    def _refusal(self, association: Association, handle: bytes, element: PoolElement) -> ErrorCause | None:
+    def _refusal(self, association: Association, handle: bytes, element: PoolElement, length: int) -> ErrorCause | None:
         """The cause to refuse a registration with, by the first check that fails; ``None`` if all pass."""
         desk = self._desk
         what = "ASAP_REGISTRATION"
         if desk.denial(association, Action.REGISTER, what, handle, element.identifier):
             return SECURITY
-        invalid = self._invalid(association, handle, element)
+        invalid = self._invalid(association, handle, element, length)
         if invalid is not None:
             desk.ignored(association, what, invalid[1])
             return invalid[0]
@@ -146,7 +147,7 @@ class Registrations:
         foreign = self._foreign_address(association, element)
         if foreign is not None:
             desk.refused(association, Denial("2.3", f"registers {foreign}, which is not its own address"), what)
-            return SECURITY if desk.config.secure else invalid_values(encode_transport(element.transport, desk.dialect))
+            return SECURITY if desk.config.secure else self._shown(element)
         pool = desk.space.pools.get(handle)
         mismatch = pool.mismatch(element) if pool else None
         if mismatch is not None:
@@ -177,17 +178,19 @@ class Registrations:
             return SECURITY
         return None
 
-    def _invalid(self, association: Association, handle: bytes, element: PoolElement) -> tuple[ErrorCause, str] | None:
+    def _invalid(
+        self, association: Association, handle: bytes, element: PoolElement, length: int
+    ) -> tuple[ErrorCause, str] | None:
         """A value no registration may have, with the cause that shows it."""
         desk = self._desk
-        transport = invalid_values(encode_transport(element.transport, desk.dialect))
         if association.kind is TransportKind.TCP and not desk.dialect.tcp_profile:
-            return transport, "registers over TCP, which needs the TCP profile"
+            return self._shown(element), "registers over TCP, which needs the TCP profile"
         if len(handle) > desk.config.limits.handle_length:
             return invalid_values(), f"pool handle of {len(handle)} octets"
         if element.identifier == 0 or element.life == 0:
             return invalid_values(), "PE identifier 0" if element.identifier == 0 else "Registration Life 0"
-        length = len(encode_element(element, desk.dialect))
+        if length > desk.config.limits.element_length:  # of the message, which is all of it but a few octets
+            length = len(encode_element(element, desk.dialect))
         if length > desk.config.limits.element_length:
             return invalid_values(), f"Pool Element of {length} octets"
         if isinstance(element.policy, UnknownPolicy):
@@ -195,10 +198,14 @@ class Registrations:
         for address in (*element.transport.addresses, *_listening(association, element)):
             fault = unusable(canonical_address(address), loopback=desk.config.loopback)
             if fault:
-                return transport, f"registers {address}: {fault}"
+                return self._shown(element), f"registers {address}: {fault}"
         if association.kind is TransportKind.TCP and not isinstance(element.asap_transport, TcpTransport):
-            return transport, "does not say on which TCP port it listens for registrars"
+            return self._shown(element), "does not say on which TCP port it listens for registrars"
         return None
+
+    def _shown(self, element: PoolElement) -> ErrorCause:
+        """The cause that shows an element's User Transport."""
+        return invalid_values(encode_transport(element.transport, self._desk.dialect))
 
     def _shortage(self, association: Association, key: ElementKey) -> str | None:
         desk, limits = self._desk, self._desk.config.limits
