@@ -376,7 +376,10 @@ class Peers:
 
     def tell_all(self, message: Message) -> None:
         """Send a message to every peer there is an association to."""
-        octets = self._desk.encoded(message)
+        self.tell_all_octets(self._desk.encoded(message))
+
+    def tell_all_octets(self, octets: bytes) -> None:
+        """Send a message that has been written already to every peer there is an association to."""
         for peer in self:
             if peer.line is not None:
                 self._desk.send_octets(peer.line, octets)

@@ -287,6 +287,9 @@ class Registrar(MachineBase):
     # -- what the parts tell each other
 
     def _announce(self, action: UpdateAction, handle: bytes, element: PoolElement) -> None:
+        if action is UpdateAction.ADD_PE:
+            self._peers.tell_all_octets(self._desk.repeats.announcement(self._desk.server_id, handle, element))
+            return
         self._peers.tell_all(
             enrp.HandleUpdate(sender=self._desk.server_id, action=action, pool_handle=handle, element=element)
         )

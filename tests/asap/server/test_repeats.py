@@ -135,3 +135,19 @@ def test_what_is_not_well_formed_is_said_each_time() -> None:
     for _ in range(2):
         with pytest.raises(DecodeError):
             kept.read(b"\x01", Ppid.ASAP)
+
+
+def test_what_a_home_announces_again_is_written_once_and_anew_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    peer, element = rig.peer(), rig.element(1)
+    written: list[object] = []
+
+    def counted(message: enrp.HandleUpdate, dialect: Dialect) -> bytes:
+        written.append(message)
+        return encode(message, dialect)
+
+    monkeypatch.setattr(repeats, "encode", counted)
+    for life in (100, 100, 100, 200, 200):
+        element.send_octets(encode(asap.Registration(pool_handle=POOL, element=element.offer(life=life))))
+    assert [e.life for _, _, e in updates(peer)] == [100, 100, 100, 200, 200]
+    assert len(written) == 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -38,6 +38,10 @@ class _Watch:
 
     key: ElementKey
     bucket: TokenBucket
+    timer: tuple[str, ElementKey]
+    ask: Callable[[], None]
+    unanswered: Callable[[], None]
+    """The one timer it has, and what it can be set to: made once, and set several times a second."""
     identity: str | None = None
     attached: AssociationId | None = None
     probe: AssociationId | None = None
@@ -77,7 +81,7 @@ class Liveness:
         for watch in self._watched.values():
             watch.bucket.change(self._timers.keep_alive_rate, self._desk.now)
             if watch.attached is not None and not watch.outstanding and not watch.claim:
-                self._ask_later(watch.key)
+                self._ask_later(watch)
 
     def attach(self, key: ElementKey, association: Association) -> None:
         """An element has registered over this association."""
@@ -93,7 +97,7 @@ class Liveness:
         for index, key in enumerate(keys):
             watch = self._watch(key)
             watch.claim = True
-            self._desk.after(("alive", key), index / self._timers.takeover_rate, partial(self._ask, key))
+            self._desk.after(watch.timer, index / self._timers.takeover_rate, watch.ask)
 
     def detach(self, key: ElementKey, association: AssociationId) -> None:
         """An element leaves by itself: it is asked no more; the association it says so on stays."""
@@ -155,7 +159,7 @@ class Liveness:
             self._lost_at.append(self._desk.now)
             many = len(self._lost_at) > MANY_LOST and self._desk.now - self._lost_at[0] <= 0.1
             delay = self._desk.rng.random() if many else 0.0
-            self._desk.after(("alive", key), delay, partial(self._ask, key))
+            self._desk.after(watch.timer, delay, watch.ask)
 
     def lagged(self) -> None:
         """The process did not run for a while: what went unanswered before it counts no more.
@@ -191,7 +195,9 @@ class Liveness:
     def _watch(self, key: ElementKey) -> _Watch:
         watch = self._watched.get(key)
         if watch is None:
-            watch = self._watched[key] = _Watch(key, TokenBucket(self._timers.keep_alive_rate, self._desk.now))
+            bucket = TokenBucket(self._timers.keep_alive_rate, self._desk.now)
+            ask, unanswered = partial(self._ask, key), partial(self._unanswered, key)
+            watch = self._watched[key] = _Watch(key, bucket, ("alive", key), ask, unanswered)
         return watch
 
     def _identify(self, watch: _Watch, identity: str) -> None:
@@ -218,12 +224,12 @@ class Liveness:
             return
         wait = watch.bucket.wait(self._desk.now)
         if wait > 0:
-            self._desk.after(("alive", key), wait, partial(self._ask, key))
+            self._desk.after(watch.timer, wait, watch.ask)
             return
         watch.bucket.take(self._desk.now)
         watch.outstanding = True
         timeout = self._timers.keep_alive_timeout
-        self._desk.after(("alive", key), timeout, partial(self._unanswered, key), expiry=True)
+        self._desk.after(watch.timer, timeout, watch.unanswered, expiry=True)
         if watch.claim:
             self._desk.send(line, self._question(key, home=True))
             return
@@ -243,7 +249,7 @@ class Liveness:
         if element is None or element.asap_transport is None:
             self._fail(watch.key, "it does not say where it listens")
             return
-        self._desk.timers.cancel(("alive", watch.key))
+        self._desk.timers.cancel(watch.timer)
         deadline = self._timers.keep_alive_timeout * self._timers.keep_alive_tries
         endpoint = endpoint_of(element.asap_transport)
         watch.dialling = self._desk.connect(Ppid.ASAP, endpoint, deadline, partial(self._dialled, watch.key))
@@ -274,12 +280,12 @@ class Liveness:
     def _answered(self, watch: _Watch) -> None:
         watch.outstanding = False
         watch.tries = 0
-        self._ask_later(watch.key)
+        self._ask_later(watch)
 
-    def _ask_later(self, key: ElementKey) -> None:
+    def _ask_later(self, watch: _Watch) -> None:
         interval = self._timers.keep_alive * self._desk.rng.uniform(0.5, 1.5)
         at = math.ceil((self._desk.now + interval) / TICK) * TICK
-        self._desk.timers.set(("alive", key), at, partial(self._ask, key))
+        self._desk.timers.set(watch.timer, at, watch.ask)
 
     def _fail(self, key: ElementKey, reason: str) -> None:
         self._membership.drop(key, Change.REMOVED, reason, announce=True)
@@ -302,7 +308,7 @@ class Liveness:
             self._desk.send(watch.line, asap.DeregistrationResponse(pool_handle=key[0], pe_identifier=key[1]))
 
     def _forget(self, watch: _Watch) -> None:
-        self._desk.timers.cancel(("alive", watch.key))
+        self._desk.timers.cancel(watch.timer)
         self._desk.abandon(watch.dialling)
         watch.dialling = None
         self._unidentify(watch)

@@ -67,6 +67,8 @@ class Membership:
         desk = self._desk
         owned = element if element.home == desk.server_id else replace(element, home=desk.server_id)
         before = desk.space.get((handle, element.identifier))
+        if before == owned:
+            owned = before  # whoever has it at hand sees at a glance that it is the same
         fits = desk.space.put(handle, owned)
         assert fits
         self._watch_life((handle, element.identifier), owned)
