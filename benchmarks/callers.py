@@ -71,6 +71,9 @@ class _Caller:
     def down(self, link: Link, reason: str) -> None:
         raise RuntimeError(f"the registrar has ended {link}: {reason}")
 
+    def ageing(self, link: Link) -> None:
+        """No measurement lasts as long as a leaf."""
+
     def refused(self, threat: str, peer: str, what: str, reason: str) -> None:
         raise RuntimeError(f"{what} with {peer} was refused ({threat}): {reason}")
 

@@ -16,6 +16,7 @@ from rserpool.asap.events import PeerState
 from rserpool.asap.server.desk import RegistrarConfig
 from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import shows
+from rserpool.daemon.control_channel import Ended
 from rserpool.daemon.credentials import Keeper
 from rserpool.daemon.frame import Beginning, showing, with_identity
 from rserpool.daemon.garbage import collect_seldom
@@ -26,6 +27,7 @@ from rserpool.daemon.process import ended, first_of, until
 from rserpool.enrp import Registrar
 from rserpool.handlespace import Increment
 from rserpool.identity import Revoking, pe_identifiers
+from rserpool.identity.revoked import Revoked
 from rserpool.transport.discovery import Announcing, announcing
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
@@ -66,7 +68,7 @@ class RegistrarDaemon:
         self._keeper = keeper
         self._beginning = Beginning(Role.REGISTRAR, keeper, operator, self._live, self._told)
         self._beginning.on_ended = self._pods_ended
-        self._ended: frozenset[str] = frozenset()
+        self._ended = Ended(version="", pod_uids=())
         self._server_id = secrets.randbelow(0xFFFFFFFF) + 1
         self._driver: Driver | None = None
         self._places: Places | None = None
@@ -119,6 +121,9 @@ class RegistrarDaemon:
         places.on_changed = lambda found, complete: driver.call(
             lambda now: machine.look_for(found, now, complete=complete)
         )
+        if self._keeper is not None:
+            keeper = self._keeper
+            keeper.on_renewed = lambda: driver.call(lambda now: machine.renewed(now, keeper.replaced_within))
         serving = asyncio.Event()
         self._observer.on_serving = serving.set
         self._observer.on_elements = self._elements_changed
@@ -153,7 +158,9 @@ class RegistrarDaemon:
     def _scope(self) -> Authoriser:
         settings = self._settings
         scope = scope_of(settings.pool, settings.security, anonymous=settings.users.anonymous, registrar_threat="2.5")
-        return Revoking(scope, names_of(settings.pool, self._ended)) if self._ended else scope
+        own = Revoked.of(settings.security.revoked)
+        uids, serials = own.pod_uids.union(self._ended.pod_uids), own.serials.union(self._ended.serials)
+        return Revoking(scope, names_of(settings.pool, uids), serials) if uids or serials else scope
 
     # -- what the operator says while it runs
 
@@ -167,16 +174,18 @@ class RegistrarDaemon:
         if after.peers != before.peers:
             self._places.replace(after.peers.addresses)
 
-    def _pods_ended(self, uids: tuple[str, ...]) -> None:
-        """These pods are gone or revoked: what is left of them goes, and they may do nothing any more."""
-        fresh, self._ended = frozenset(uids) - self._ended, frozenset(uids)
+    def _pods_ended(self, ended: Ended) -> None:
+        """Pods are gone or revoked, or leaves are: what is left of them goes, and they may do nothing any more."""
+        before, self._ended = self._ended, ended
         machine = self._machine
         if machine is None or self._driver is None:
             return
-        scope, names = self._scope(), names_of(self._settings.pool, fresh)
-        numbers = frozenset(number for uid in fresh for number in pe_identifiers(uid))
+        uids = frozenset(ended.pod_uids) - frozenset(before.pod_uids)
+        serials = frozenset(ended.serials) - frozenset(before.serials)
+        scope, names = self._scope(), names_of(self._settings.pool, uids)
+        numbers = frozenset(number for uid in uids for number in pe_identifiers(uid))
         self._driver.call(lambda now: machine.reconfigure(now, authoriser=scope))
-        self._driver.call(lambda now: machine.remove_pods(numbers, names, now))
+        self._driver.call(lambda now: machine.remove_pods(numbers, names, now, serials=serials))
 
     def _elements_changed(self) -> None:
         if self._beginning.channel is not None:

@@ -132,7 +132,8 @@ class SidecarDaemon:
         known.configured(registrars)
         places.on_changed = lambda found, _: known.configured(found)
         if self._keeper is not None:
-            self._keeper.on_renewed = lambda: driver.call(machine.changed)
+            keeper = self._keeper
+            keeper.on_renewed = lambda: driver.call(lambda now: machine.renewed(now, keeper.replaced_within))
         await self._network.listen(Ppid.ASAP, self._settings.network.asap_port, driver)
         try:
             if self._settings.channel.enabled:

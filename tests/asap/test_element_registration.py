@@ -328,14 +328,27 @@ def test_a_frozen_element_does_not_hold_the_frozen_time_against_its_home() -> No
 
 def test_a_frozen_element_gives_its_home_the_time_it_did_not_listen() -> None:
     rig = element_rig()
-    kept_alive(rig, rig.at(1), 9.5, every=0.5)  # T4 comes at 10.0, the home is silent at 12.5
+    kept_alive(rig, rig.at(1), 9.5, every=0.5)  # T4 comes at 10.0, whose answer is the last the home says
     rig.freeze(20)
     rig.clear()
     rig.run(2.4)
     assert [e.seconds for e in rig.of(Lagged)] == pytest.approx([19.5])
     assert len(rig.of(asap.Registration)) == 1
     assert rig.closed == []
-    rig.run(0.2)
+    rig.run(1.2)
+    assert [c.reason for c in rig.closed] == ["it sent no keep-alive"]
+
+
+def test_an_answered_registration_is_a_sign_of_life_that_puts_off_the_next_keep_alive() -> None:
+    """The home asks anew from there on: up to 1.5 s before it and 1.5 s after it are not silence."""
+    rig = element_rig()
+    kept_alive(rig, rig.at(1), 8.5, every=0.5)
+    rig.run(1.6)
+    assert len(rig.of(asap.Registration)) == 2
+    rig.run(2.8)
+    assert rig.closed == []
+    assert rig.machine.registered
+    rig.run(0.4)
     assert [c.reason for c in rig.closed] == ["it sent no keep-alive"]
 
 

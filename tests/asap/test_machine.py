@@ -53,6 +53,9 @@ class Recorder(MachineBase):
     def _lost(self, association: Association, reason: str, /) -> None:
         self.told.append(("lost", association, reason, association.id in self.desk.associations))
 
+    def _ageing(self, association: Association) -> None:
+        self.told.append(("ageing", association))
+
     def _lagged(self, by: float) -> None:
         self.lags.append(by)
 
@@ -63,6 +66,17 @@ def up(machine: Recorder, number: int = 1, now: float = 0.0) -> Association:
     assert machine.connected(association, None, now) == []
     machine.told.clear()
     return association
+
+
+def test_an_association_that_ages_is_told_only_while_it_is_up() -> None:
+    machine = Recorder()
+    one = up(machine)
+    assert machine.ageing(one.id, 1.0) == []
+    assert machine.told == [("ageing", one)]
+    machine.lost(one.id, "gone", 2.0)
+    machine.told.clear()
+    assert machine.ageing(one.id, 3.0) == []
+    assert machine.told == []
 
 
 def test_effects_come_in_the_order_in_which_they_were_wished_and_once() -> None:

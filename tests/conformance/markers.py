@@ -54,17 +54,27 @@ def proofs_of(source: str, file: str) -> tuple[Proof, ...]:
     mentions = len(_MENTION.findall(source))
     if not mentions:  # most files; parsing is what takes time
         return ()
-    tests = [n for n in _functions(ast.parse(source)) if _names(n.decorator_list).count("rfc")]
+    module = ast.parse(source)
+    whole = [mark for mark in _module_marks(module) if _names([mark]) == ["rfc"]]
+    tests = [n for n in _functions(module) if _names(n.decorator_list).count("rfc")]
+    if whole:
+        tests = [n for n in _functions(module) if n.name.startswith("test_")]
     for test in tests:
         if not test.name.startswith("test_"):
             raise MarkerError(f"{file}: {test.name} is no test, and has a marker")
         useless = set(_names(test.decorator_list)) & set(_NO_PROOF)
         if useless:
             raise MarkerError(f"{file}: {test.name} proves nothing, it is marked {', '.join(sorted(useless))}")
-    decorators = sum(_names(test.decorator_list).count("rfc") for test in tests)
+    decorators = len(whole) + sum(_names(test.decorator_list).count("rfc") for test in tests)
     if decorators != mentions:
         raise MarkerError(f"{file}: {mentions} markers are mentioned and {decorators} are decorators of tests")
-    return tuple(Proof(file, test.name, name) for test in tests for name in _arguments(test, file))
+    return tuple(Proof(file, test.name, name) for test in tests for name in _arguments(test, whole, file))
+
+
+def _module_marks(module: ast.Module) -> list[ast.expr]:
+    """What is said of all tests of a module by ``pytestmark``."""
+    found = [n.value for n in module.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "pytestmark"]
+    return [mark for value in found for mark in (value.elts if isinstance(value, ast.List) else [value])]
 
 
 def _functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -82,8 +92,8 @@ def _names(decorators: Iterable[ast.expr]) -> list[str]:
     return [c.attr for c in calls if isinstance(c, ast.Attribute) and ast.unparse(c.value) == "pytest.mark"]
 
 
-def _arguments(test: ast.FunctionDef | ast.AsyncFunctionDef, file: str) -> Iterator[str]:
-    for decorator in test.decorator_list:
+def _arguments(test: ast.FunctionDef | ast.AsyncFunctionDef, whole: Iterable[ast.expr], file: str) -> Iterator[str]:
+    for decorator in (*whole, *test.decorator_list):
         if _names([decorator]) != ["rfc"]:
             continue
         names = decorator.args if isinstance(decorator, ast.Call) else []

@@ -15,6 +15,7 @@ import pytest
 
 from rserpool.asap.authorisation import Role
 from rserpool.daemon.channel import Channel, ControlClient, channel_gauges
+from rserpool.daemon.control_channel import Ended
 from rserpool.daemon.credentials import EnrolmentSource, Keeper
 from rserpool.daemon.enrolment import EnrolmentClient, refusal
 from rserpool.daemon.vault import Vault
@@ -42,7 +43,7 @@ class End:
         self.server, self.role = server, role
         self.state: dict[str, object] = {"n": 0}
         self.settings: list[str] = []
-        self.ended: list[tuple[str, ...]] = []
+        self.ended: list[Ended] = []
         self.tasks: list[asyncio.Task[None]] = []
 
     def _security(self, made: Credentials) -> Security:
@@ -346,7 +347,7 @@ def test_pods_that_ended_are_handed_on(tmp_path: Path) -> None:
         uid = identity().pod_uid
         server.say(ended={"version": "e1", "pod_uids": [uid]})
         await server.until(lambda q: q["loaded"]["ended"] == "e1")
-        assert end.ended == [(uid,)]
+        assert end.ended == [Ended(version="e1", pod_uids=(uid,))]
 
     with_end(tmp_path, test, Role.REGISTRAR)
 
@@ -381,5 +382,35 @@ def test_who_is_not_believed_any_more_asks_for_another_leaf_at_most_once_a_minut
         assert [r.path for r in server.seen] == ["/v1/enrol", "/v1/enrol"]
         assert end.keeper.current.bundle == (CA.certificate,)
         assert asyncio.get_running_loop().time() - began < 30
+
+    with_end(tmp_path, test)
+
+
+def test_who_is_told_that_its_leaf_was_revoked_asks_for_another_one_with_its_token(tmp_path: Path) -> None:
+    async def test(server: OperatorServer, end: End) -> None:
+        server.settings("s1", {})
+        await server.until(lambda q: q["loaded"]["settings"] == "s1")
+        first = end.keeper.current.chain[0].serial_number
+        server.given.append(refusal(403, "LeafRevoked", "the leaf is in spec.security.revoked"))
+        end.become(1)
+        await asyncio.sleep(60)
+        assert end.keeper.current.chain[0].serial_number != first
+        assert end.keeper.renewals == 1
+        server.given.extend(refusal(403, "LeafRevoked", "the leaf is in spec.security.revoked") for _ in range(3))
+        end.become(2)
+        await asyncio.sleep(20)
+        assert end.keeper.renewals <= 2, "once a minute"
+
+    with_end(tmp_path, test)
+
+
+def test_who_is_refused_for_another_reason_keeps_its_leaf(tmp_path: Path) -> None:
+    async def test(server: OperatorServer, end: End) -> None:
+        server.settings("s1", {})
+        await server.until(lambda q: q["loaded"]["settings"] == "s1")
+        server.given.append(refusal(403, "Revoked", "the pod is no member of the pool any more"))
+        end.become(1)
+        await asyncio.sleep(60)
+        assert end.keeper.renewals == 0
 
     with_end(tmp_path, test)

@@ -80,6 +80,18 @@ def test_what_was_revoked_and_is_no_uid_of_a_pod_keeps_nobody_from_reading_the_o
     assert answer.ended == Ended(version="e", pod_uids=(UID,))
 
 
+def test_leaves_that_were_revoked_are_read_as_numbers_and_what_is_none_is_left_out() -> None:
+    answer = read({"ended": {"version": "e", "pod_uids": [], "serials": ["0abc", "ABD", "", "0x1", "f" * 41]}})
+    assert answer.ended == Ended(version="e", pod_uids=(), serials=(0xABC, 0xABD))
+
+
+def test_a_refusal_of_the_leaf_is_told_from_others() -> None:
+    for word, revoked in (("LeafRevoked", True), ("Revoked", False), (None, False)):
+        with pytest.raises(ChannelError) as raised:
+            read_answer(403, json.dumps({"reason": word, "message": "no"}).encode())
+        assert raised.value.revoked is revoked
+
+
 def test_an_answer_without_news_is_one() -> None:
     assert read({}) == Answer()
     assert read({}).versions == frozenset()
@@ -107,6 +119,9 @@ def test_an_answer_without_news_is_one() -> None:
         {"ended": {"version": "e"}},
         {"ended": {"version": "e", "pod_uids": "all"}},
         {"ended": {"version": "e", "pod_uids": [1]}},
+        {"ended": {"version": "e", "pod_uids": [], "serials": "all"}},
+        {"ended": {"version": "e", "pod_uids": [], "serials": [1]}},
+        {"ended": {"version": "e", "pod_uids": [], "serials": ["a"] * 257}},
         {"ended": {"version": "e", "pod_uids": [UID] * (MOST_PODS + 1)}},
         {"ended": {"pod_uids": [UID]}},
         {"ended": 1},

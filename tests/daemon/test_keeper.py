@@ -324,3 +324,23 @@ def test_a_renewal_on_command_is_told_when_the_new_leaf_is_in_use() -> None:
         running.cancel()
 
     quickly(run())
+
+
+@pytest.mark.parametrize(("left", "within"), [(timedelta(hours=8), 60.0), (timedelta(seconds=7), 3.5), (-HOUR, 0.0)])
+def test_associations_are_replaced_while_the_former_leaf_is_good_and_within_a_minute(
+    left: timedelta, within: float
+) -> None:
+    ends = datetime.now(UTC) + left
+    former = Craft(names=NAMES, begin=ends - DAY, end=ends).credentials(CA, CA)
+    told: list[float] = []
+
+    async def run() -> None:
+        keeper = Keeper(Script(former, credentials(CA, REGISTRAR)), security)
+        await keeper.first()
+        keeper.on_renewed = lambda: told.append(keeper.replaced_within)
+        with pytest.raises(EndOfTestError):
+            await keeper.run()
+
+    quickly(run())
+    (found,) = told
+    assert within - 1 <= found <= within

@@ -13,7 +13,7 @@ from rserpool.asap.limits import Buckets, Rate
 from rserpool.asap.profiles import FAST, RFC
 from rserpool.asap.server.desk import Limits
 from rserpool.identity import Revoking, SecureScope, pe_identifiers
-from rserpool.wire import CauseCode, UpdateAction, enrp
+from rserpool.wire import CauseCode, Ppid, UpdateAction, enrp
 from support.rig_asapserver import POOL, QUIET, Far, Rig, add, codes, foreign, keep_alives, updates
 from support.scope import identity
 
@@ -182,3 +182,74 @@ def test_associations_of_users_and_registrars_that_ended_are_closed_and_what_hun
     rig.element(2).register().acknowledges = True
     rig.run(5)  # nothing is sent where nobody is
     assert len(rig.elements()) == 2
+
+
+# -- leaves that were revoked
+
+
+def revoke(rig: Rig, *serials: int) -> None:
+    """These leaves count no longer."""
+    revoked = frozenset(serials)
+    rig.apply(rig.machine.reconfigure(rig.now, authoriser=Revoking(SCOPE, frozenset(), revoked)))
+    rig.apply(rig.machine.remove_pods((), (), rig.now, serials=revoked))
+
+
+def holding(rig: Rig, number: int, serial: int) -> Far:
+    """An element that shows a leaf of that serial number."""
+    principal = replace(rig.principal(Role.ELEMENT, number), serial=serial)
+    return rig.connect(principal, f"10.0.0.{number}", identifier=min(principal.pe_identifiers))
+
+
+@pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")
+def test_an_element_whose_leaf_was_revoked_is_removed_everywhere_and_its_association_ends() -> None:
+    rig = Rig()
+    witness = rig.peer()
+    gone, stays = holding(rig, 1, 0xA).register(), holding(rig, 2, 0xB).register()
+    witness.take()
+    rig.seen(ElementChanged)
+    revoke(rig, 0xA)
+    assert set(rig.elements()) == {stays.identifier}
+    assert [(action, element.identifier) for action, _, element in updates(witness)] == [
+        (UpdateAction.DEL_PE, gone.identifier)
+    ]
+    (change,) = rig.seen(ElementChanged)
+    assert (change.change, change.reason) == (Change.REMOVED, "its leaf was revoked")
+    assert not gone.is_up()
+    assert stays.is_up()
+
+
+@pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")
+def test_with_the_leaf_that_was_revoked_it_does_not_come_in_again_and_with_another_one_it_does() -> None:
+    rig = Rig()
+    holding(rig, 1, 0xA).register()
+    revoke(rig, 0xA)
+    rig.seen(Refused)
+    assert holding(rig, 1, 0xA).ask_to_register().reject
+    (refused,) = rig.seen(Refused)
+    assert (refused.threat, refused.reason) == ("2.2", "its leaf was revoked, and it may not register")
+    assert rig.elements() == {}
+    again = holding(rig, 1, 0xC).register()
+    assert set(rig.elements()) == {again.identifier}
+
+
+def test_a_registrar_whose_leaf_was_revoked_is_a_peer_no_longer() -> None:
+    rig = Rig()
+    principal = replace(rig.principal(Role.REGISTRAR, 7), serial=0xA)
+    rogue = rig.connect(principal, "10.0.255.7", service=Ppid.ENRP)
+    rogue.send(enrp.Presence(sender=7))
+    assert rig.machine.counts()["peers active"] == 1
+    revoke(rig, 0xA)
+    assert not rogue.is_up()
+    rig.seen(Refused)
+    again = rig.connect(principal, "10.0.255.7", service=Ppid.ENRP)
+    assert not again.is_up()
+    assert [r.threat for r in rig.seen(Refused)] == ["2.5"]
+
+
+def test_what_no_longer_stands_in_the_list_may_come_in_again() -> None:
+    rig = Rig()
+    revoke(rig, 0xA)
+    assert holding(rig, 1, 0xA).ask_to_register().reject
+    revoke(rig)
+    holding(rig, 1, 0xA).register()
+    assert len(rig.elements()) == 1

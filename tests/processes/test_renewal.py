@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leaves of twenty seconds: everybody gets new ones while connections stand, traffic flows and nobody notices."""
+"""Leaves of twenty seconds: all get new ones, every connection is replaced by a newer one, and nobody notices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from rserpool.client import PoolUser
 from rserpool.transport.http import Target, ask
-from support.running import RunningPool, manifest, pool_running, started
+from support.running import RunningPool, elements_of, manifest, pool_running, started
 
 LIFE = 20.0
 LEAVES = """\
@@ -20,26 +20,62 @@ LEAVES = """\
 ESTABLISHED = "01"
 
 
+@pytest.mark.rfc("PROTOCOL 13.3: associations are replaced before a credential ends, and nothing is lost")
 @pytest.mark.timeout(180)
-def test_leaves_are_renewed_while_connections_stand_and_traffic_flows() -> None:
+def test_leaves_are_renewed_and_connections_replaced_while_traffic_flows_and_no_element_is_ever_missing() -> None:
     with pool_running(manifest(more=LEAVES), "--restart", "0") as pool:
         started(pool)
         before = associations(pool)
-        homes = pool.dumps()["echo-registrar-0"]["handlespace"]
+        members = identifiers(pool)
         assert len(before) >= 3 + 3  # each element and its home, each registrar and the other two
 
-        resolved, echoed = pool.run(traffic(pool, 2 * LIFE))
+        resolved, echoed, seen = pool.run(served(pool, 2 * LIFE))
 
         assert resolved > 20
         assert echoed > 20
         for renewals in pool.run(renewed(pool)):
             assert renewals >= 2
-        assert before <= associations(pool)
+        assert seen > 100
+        assert not before & associations(pool), "one stands that was opened with a leaf that is over"
         pool.settled_with_all()
-        assert pool.dumps()["echo-registrar-0"]["handlespace"] == homes
+        assert identifiers(pool) == members
         for registrar in pool.registrars:
-            assert pool.metric(registrar, "rserpool_refusals_total") == 0
+            assert pool.metric(registrar, "rserpool_refusals_total") == 0  # none lasted until its leaf was over
             assert pool.metric(registrar, "rserpool_leaf_failures_total") == 0
+
+
+def identifiers(pool: RunningPool) -> set[str]:
+    """Of all elements, as the first registrar knows them."""
+    return {e["identifier"] for e in elements_of(pool.dumps()["echo-registrar-0"]["handlespace"])}
+
+
+async def served(pool: RunningPool, seconds: float) -> tuple[int, int, int]:
+    """Traffic, while what every registrar holds is looked at all the time; how often each of the three happened."""
+    looking = asyncio.create_task(complete(pool))
+    try:
+        resolved, echoed = await traffic(pool, seconds)
+    finally:
+        looking.cancel()
+        (seen,) = await asyncio.gather(looking, return_exceptions=True)
+    assert isinstance(seen, int), seen
+    return resolved, echoed, seen
+
+
+async def complete(pool: RunningPool) -> int:
+    """Look until cancelled: every registrar knows all three elements and both of its peers; returns how often."""
+    seen = 0
+    try:
+        while True:
+            for registrar in pool.registrars:
+                page = await ask(Target(host=registrar.address, port=registrar.http_port), "GET", "/metrics")
+                values = dict(line.rsplit(" ", 1) for line in page.body.decode().splitlines() if line[:1] != "#")
+                assert float(values['rserpool_elements{state="known"}']) == 3
+                peers = {name: float(n) for name, n in values.items() if name.startswith("rserpool_peers{")}
+                assert peers == {name: 2.0 * ('"active"' in name) for name in peers}
+                seen += 1
+            await asyncio.sleep(0.1)  # the rhythm of the look
+    except asyncio.CancelledError:
+        return seen
 
 
 async def traffic(pool: RunningPool, seconds: float) -> tuple[int, int]:

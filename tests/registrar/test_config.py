@@ -152,3 +152,15 @@ def test_a_registrar_may_have_an_address_of_each_family_but_not_two_of_one(tmp_p
     for also in ("10.0.0.8", "fd00::7', 'fd00::8"):
         (told,) = faults(tmp_path, f"also = ['{also}']\n")
         assert told.startswith("r.toml:6: [network] also: a registrar has one address of a family")
+
+
+def test_what_counts_no_longer_is_said_by_serial_number_or_uid(tmp_path: Path) -> None:
+    entries = ("serial:0ABC", "0f8fad5b-d9cb-469f-a165-70867728950e")
+    assert read(tmp_path, f"[security]\nrevoked = {list(entries)}\n").security.revoked == entries
+    assert read(tmp_path, "").security.revoked == ()
+
+
+@pytest.mark.parametrize("entries", [["default"], ["serial:0x1"], [f"serial:{n:x}" for n in range(257)]])
+def test_what_a_registrar_cannot_take_back_is_refused(tmp_path: Path, entries: list[str]) -> None:
+    (told,) = faults(tmp_path, f"[security]\nrevoked = {entries}\n")
+    assert "write at most 256 entries, each serial:HEX or the UID of a pod" in told

@@ -11,14 +11,17 @@ from uuid import uuid4
 
 import pytest
 
-from rserpool.asap.authorisation import Role
+from rserpool.asap.authorisation import Action, Authoriser, Role
 from rserpool.daemon.control import control
 from rserpool.daemon.enrolment import refusal
 from rserpool.daemon.identity import keeper_of, operator_of
+from rserpool.daemon.sections import PoolSection, SecuritySection
 from rserpool.daemon.settings import load
 from rserpool.identity import pe_identifiers
+from rserpool.identity.certificates import leaf_of, proven_by
 from rserpool.pool.settings import registrar_tables
 from rserpool.transport.http import Target, ask
+from rserpool_registrar.config import NetworkSection as RegistrarNetwork
 from rserpool_registrar.config import RegistrarSettings
 from rserpool_registrar.daemon import RegistrarDaemon
 from rserpool_sidecar.config import (
@@ -221,6 +224,29 @@ def test_an_element_whose_pod_ended_is_out_at_once_and_does_not_come_in_again(tm
     with_rig(tmp_path, test)
 
 
+@pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")
+def test_an_element_whose_leaf_was_revoked_is_out_at_once_and_does_not_come_in_again(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        rig.server.settings("v1", tables())
+        await rig.serving()
+        async with Application(host=str(THERE)).running() as application:
+            daemon, stop, life = await element(rig, application)
+            assert daemon._keeper is not None
+            serial = f"{daemon._keeper.current.chain[0].serial_number:x}"
+            await rig.server.until(lambda q: q["state"]["own"] == 1)
+            rig.server.say(ended={"version": "e1", "pod_uids": [], "serials": [serial]})
+            await rig.server.until(lambda q: q["loaded"]["ended"] == "e1")
+            await rig.until(lambda: not rig.daemon._elements())
+            await rig.until(lambda: daemon._status()["state"] == "rejected")
+            assert await rig.has_refused()
+            rig.server.say(ended={"version": "e2", "pod_uids": [], "serials": []})
+            await rig.until(lambda: len(rig.daemon._elements()) == 1)
+            stop.set()
+            await life
+
+    with_rig(tmp_path, test)
+
+
 def test_pods_that_ended_before_it_began_are_refused_from_the_first_moment(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         rig.server.settings("v1", tables())
@@ -233,3 +259,23 @@ def test_pods_that_ended_before_it_began_are_refused_from_the_first_moment(tmp_p
         assert await rig.has_refused()
 
     with_rig(tmp_path, test, lambda server: server.say(ended={"version": "e1", "pod_uids": [MEMBER]}))
+
+
+@pytest.mark.parametrize("entry", ["its leaf", "its pod", "another leaf"])
+def test_a_registrar_with_files_refuses_what_its_own_configuration_takes_back(entry: str) -> None:
+    leaf = credentials(CA, identity(uid=MEMBER))
+    serial = leaf.chain[0].serial_number
+    revoked = {"its leaf": f"serial:{serial:x}", "its pod": MEMBER, "another leaf": f"serial:{serial + 1:x}"}
+    settings = RegistrarSettings(
+        pool=PoolSection(namespace="demo", name="echo"),
+        network=RegistrarNetwork(address=HERE),
+        security=SecuritySection(revoked=(revoked[entry],)),
+    )
+
+    async def rules() -> Authoriser:
+        return RegistrarDaemon(settings, None)._scope()
+
+    principal = proven_by(leaf_of(leaf.chain[0]))
+    denial = asyncio.run(rules()).may(principal, Action.REGISTER, b"echo", pe_identifiers(MEMBER)[0])
+    assert (denial is None) is (entry == "another leaf")
+    assert denial is None or denial.threat == "2.2"

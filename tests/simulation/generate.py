@@ -165,6 +165,16 @@ class _Writer:
         if self.rng.random() < 0.6:
             self.end_and_restart(self.anybody(), self.when())
 
+    def leaves_are_renewed(self) -> None:
+        """That takes nobody out, unless something else does."""
+        self.users = 2
+        for _ in self.several(12):
+            self.add(self.when(), self.rng.choice(["renew", "age"]), self.anybody())
+        for _ in self.several(3):
+            self.add(self.when(), self.rng.choice(["renew", "age", "ask"]), f"u{self.rng.randint(1, 2)}")
+        if self.rng.random() < 0.4:
+            self.end_and_restart(self.anybody(), self.when())
+
     def anything_fails(self) -> None:
         for _ in self.several(3):
             self.rng.choice(
@@ -205,6 +215,7 @@ KINDS: dict[str, Callable[[_Writer], None]] = {
     "reports": _Writer.users_report,
     "churn": _Writer.elements_come_and_go,
     "attacks": _Writer.somebody_attacks,
+    "leaves": _Writer.leaves_are_renewed,
     "mixed": _Writer.anything_fails,
     "resets": _Writer.associations_end,
     "noise": _Writer.noise,

@@ -86,6 +86,9 @@ class Intruder:
         self.open.pop(association, None)
         return []
 
+    def ageing(self, association: AssociationId, now: float) -> list[Effect]:
+        return []
+
     def deadline(self) -> float | None:
         return self.next
 

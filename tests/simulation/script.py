@@ -43,6 +43,8 @@ VERBS = {
     "report": "USER ELEMENT: it could not be reached",
     "ask": "USER: a resolution",
     "weigh": "ELEMENT WEIGHT: it registers with another weight",
+    "renew": "NODE: it has another leaf, and replaces its associations",
+    "age": "NODE: the leaves of everybody it has to do with end soon",
     "attack": "ROLE: somebody with that certificate sends what it must not",
     "noise": "EXTRA SHARE SECONDS: delay spikes everywhere, and processes that stall for a share of the time",
 }
@@ -70,6 +72,8 @@ NAMES = {
     "report": 2,
     "ask": 1,
     "weigh": 1,
+    "renew": 1,
+    "age": 1,
 }
 """How many of a verb's arguments are names of nodes; the rest are numbers, but for ``split`` and ``attack``."""
 

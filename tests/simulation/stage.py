@@ -8,6 +8,9 @@ from functools import partial
 from random import Random
 
 from rserpool.asap.authorisation import Role
+from rserpool.asap.effects import AssociationId
+from rserpool.asap.element import Element
+from rserpool.asap.user import User
 from rserpool.enrp import Registrar
 from rserpool.wire import policies
 from simulation.intruder import let_in
@@ -33,7 +36,7 @@ class Stage:
         self.world = World(seed, script.latency)
         self.world.network.window = script.window
         self.rng = Random(f"stage {seed}")
-        self.only_noise = all(a.verb in ("noise", "ask", "weigh") for a in script.actions)
+        self.only_noise = all(a.verb in ("noise", "ask", "weigh", "renew", "age") for a in script.actions)
         self._attackers = 0
 
     def settle(self) -> bool:
@@ -110,6 +113,17 @@ class Stage:
     def _weigh(self, action: Action, node: Node) -> None:
         policy = policies.WeightedRoundRobin(weight=int(action.numbers[0]))
         self.world.do(node, lambda now: element_of(node).set_policy(policy, now))
+
+    # -- leaves
+
+    def _renew(self, _: Action, node: Node) -> None:
+        machine = node.machine
+        if isinstance(machine, Registrar | Element | User):
+            self.world.do(node, lambda now: machine.renewed(now, 1.0))
+
+    def _age(self, _: Action, node: Node) -> None:
+        for number in list(node.ends):
+            self.world.do(node, partial(node.machine.ageing, AssociationId(number)))
 
     # -- paths
 

@@ -41,6 +41,9 @@ class Plain:
         self.said.append(reason)
         return []
 
+    def ageing(self, association: AssociationId, now: float) -> list[Effect]:
+        return []
+
     def wake(self, now: float) -> list[Effect]:
         return []
 

@@ -92,6 +92,10 @@ class Cluster:
         notes = Notes(self.world.kube, "operator-0", lambda: self._clock)
         self.reconciler = Reconciler(self.world.kube, self.operator, self.boards, notes, OperatorMetrics())
 
+    def time(self) -> datetime:
+        """What certificates are dated by."""
+        return datetime.now(UTC)
+
     def create(self, raw: Object) -> Key:
         """Have a ServerPool."""
         self.world.put(raw)
@@ -204,7 +208,7 @@ class Cluster:
         ref = Ref(SECRET, metadata["namespace"], spec["secretName"])
         if ref not in self.world.objects:
             labels = spec["secretTemplate"]["labels"]
-            self.world.put(ca_secret(ref.name, ref.namespace, labels, spec["commonName"]))
+            self.world.put(ca_secret(ref.name, ref.namespace, labels, spec["commonName"], self.time()))
         ready = {"type": "Ready", "status": "True", "message": "Certificate is up to date and has not expired"}
         if "status" not in certificate:
             self.world.change(ref_of(certificate), lambda live: live.update(status={"conditions": [ready]}))
@@ -268,11 +272,13 @@ def is_ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
-def ca_secret(name: str, namespace: str, labels: Object, common_name: str = "a CA") -> Object:
+def ca_secret(
+    name: str, namespace: str, labels: Object, common_name: str = "a CA", now: datetime | None = None
+) -> Object:
     """A Secret with a new CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM
-    certificate = self_signed(key, common_name, datetime.now(UTC), timedelta(days=365)).public_bytes(pem)
+    certificate = self_signed(key, common_name, now or datetime.now(UTC), timedelta(days=365)).public_bytes(pem)
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return {
         "apiVersion": "v1",

@@ -8,6 +8,7 @@ import functools
 import socket
 import ssl
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -220,6 +221,7 @@ class Recorder:
     failures: list[bytes] = field(default_factory=list)
     restarts: list[Link] = field(default_factory=list)
     downs: list[str] = field(default_factory=list)
+    aged: list[Link] = field(default_factory=list)
     refusals: list[tuple[str, str, str]] = field(default_factory=list)
     on_up: Callable[[Link], None] = lambda _: None
     on_message: Callable[[Link, bytes], None] = lambda *_: None
@@ -243,6 +245,9 @@ class Recorder:
     def down(self, link: Link, reason: str) -> None:
         del link
         self._note(self.downs, reason)
+
+    def ageing(self, link: Link) -> None:
+        self._note(self.aged, link)
 
     def refused(self, threat: str, peer: str, what: str, reason: str) -> None:
         del peer
@@ -278,9 +283,12 @@ def at(port: int, address: Address = HERE) -> Endpoint:
 
 
 async def listening(
-    secure: Security | None = None, limits: TcpLimits | None = None, service: Ppid = Ppid.ASAP
+    secure: Security | None = None,
+    limits: TcpLimits | None = None,
+    service: Ppid = Ppid.ASAP,
+    clock: Callable[[], float] = time.time,
 ) -> Listening:
-    network, told = closing(TcpNetwork(HERE, secure, limits or TcpLimits())), Recorder()
+    network, told = closing(TcpNetwork(HERE, secure, limits or TcpLimits(), clock=clock)), Recorder()
     return Listening(network, await network.listen(service, 0, told), told, service)
 
 
@@ -293,9 +301,10 @@ async def dial(
     deadline: float = PATIENCE,
     told: Recorder | None = None,
     address: Address | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[TcpNetwork, Link]:
     """Open an association by our own side."""
-    network, links = closing(TcpNetwork(address, secure, limits or TcpLimits())), list[Link]()
+    network, links = closing(TcpNetwork(address, secure, limits or TcpLimits(), clock=clock)), list[Link]()
     await network.connect(service, there, deadline, told or Recorder(), links.append)
     (link,) = links
     return network, link

@@ -71,6 +71,10 @@ class Machine:
         del now
         return self._note("lost", association, reason)
 
+    def ageing(self, association: AssociationId, now: float) -> list[Effect]:
+        del now
+        return self._note("ageing", association)
+
     def wake(self, now: float) -> list[Effect]:
         self.woken.append(now)
         self.wakes_at = [w for w in self.wakes_at if w > now]
@@ -223,6 +227,18 @@ async def test_a_dialling_over_tcp_that_is_abandoned_ends_on_the_network_too() -
         driver.call(lambda _: [Abandon(RequestId(1))])
         assert await aside(drained, peer) == b""
     assert machine.told == []
+
+
+@plays
+async def test_an_association_whose_leaf_ages_is_told_as_long_as_it_is_up() -> None:
+    d = Driven()
+    number = await d.dialled()
+    (link,) = d.network.links
+    d.driver.ageing(link)
+    assert d.machine.told == [("ageing", number)]
+    d.do(Close(number, "that is all"))
+    d.driver.ageing(link)
+    assert d.machine.told == [("ageing", number)]
 
 
 @plays

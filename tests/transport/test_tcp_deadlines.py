@@ -15,7 +15,7 @@ import pytest
 from rserpool.asap.authorisation import Role
 from rserpool.transport.base import ConnectError, Link
 from rserpool.transport.stream import WRITE_LIMIT
-from rserpool.transport.tcp import TcpLimits, TcpLink, TcpNetwork
+from rserpool.transport.tcp import ANONYMOUS_UNREAD, TcpLimits, TcpLink, TcpNetwork
 from rserpool.wire import Ppid
 from support.rig_transport import (
     HERE,
@@ -148,9 +148,9 @@ def fill(link: TcpLink) -> int:
 
 @plays
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-async def test_a_peer_that_never_reads_is_left_when_its_megabyte_is_full(secure: bool) -> None:
+async def test_a_peer_that_never_reads_is_left_when_its_buffer_is_full(secure: bool) -> None:
     there = await listening(security() if secure else None)
-    assert WRITE_LIMIT == 1 << 20
+    assert WRITE_LIMIT == 640 << 10
     context = peer_context(credentials(Role.ELEMENT))
     peer: socket.socket = await aside(shaken, there.port, context) if secure else await aside(dialled, there.port)
     await there.told.until(lambda: there.told.ups)
@@ -172,9 +172,45 @@ async def test_a_peer_that_never_reads_is_left_when_its_megabyte_is_full(secure:
 
 
 @plays
+async def test_a_peer_without_a_certificate_that_reads_is_sent_any_number_of_long_answers_at_once() -> None:
+    there = await listening(security())
+    heard: list[int] = []
+
+    def read() -> None:
+        with shaken(there.port, peer_context(NOBODYS)) as peer:
+            while sum(heard) < 5 * 65532:
+                heard.append(len(peer.recv(65536)))
+                assert heard[-1], "it was cut off"
+
+    reading = asyncio.ensure_future(aside(read))
+    await there.told.until(lambda: there.told.ups)
+    for _ in range(5):
+        there.told.ups[0].send(message(65532))
+    await reading
+    assert sum(heard) == 5 * 65532
+
+
+@plays
+async def test_a_peer_without_a_certificate_that_never_reads_is_left_with_little_unread() -> None:
+    there = await listening(security())
+    peer: socket.socket = await aside(shaken, there.port, peer_context(NOBODYS))
+    await there.told.until(lambda: there.told.ups)
+    (link,) = there.told.ups
+    assert isinstance(link, TcpLink)
+    assert ANONYMOUS_UNREAD == 64 << 10
+    while link._stream.unsent <= ANONYMOUS_UNREAD:  # what the kernel takes does not count
+        link.send(message(16380))
+        await asyncio.sleep(0.001)
+    assert there.told.downs == []
+    await there.told.until(lambda: there.told.downs)
+    assert there.told.downs == ["it does not read what it is sent"]
+    await aside(drained, peer)
+
+
+@plays
 @pytest.mark.parametrize("how", ["silent", "closed"])
 async def test_a_deaf_peers_buffer_is_given_back_when_its_association_has_ended(how: str) -> None:
-    """Who holds a connection open without reading must not hold a megabyte of ours for as long as it likes."""
+    """Who holds a connection open without reading must not hold a buffer of ours for as long as it likes."""
     there = await listening(None, TcpLimits(handshake=0.3, idle=0.3))
     peer = await aside(dialled, there.port)
     await there.told.until(lambda: there.told.ups)

@@ -12,6 +12,7 @@ import pytest
 from rserpool.asap.authorisation import Role
 from rserpool.transport.base import Link
 from rserpool.transport.security import Security
+from rserpool.transport.tcp import ANONYMOUS_MESSAGE
 from support.rig_transport import (
     NOBODYS,
     Listening,
@@ -245,7 +246,7 @@ async def test_a_message_that_comes_with_the_last_flight_of_the_handshake_is_hea
     there = await listening(security())
 
     def burst() -> socket.socket:
-        peer, tls, outgoing = carried(there.port, peer_context(NOBODYS))
+        peer, tls, outgoing = carried(there.port, peer_context(credentials(Role.USER)))
         tls.write(message(60000))
         peer.sendall(outgoing.read())
         return peer
@@ -254,3 +255,18 @@ async def test_a_message_that_comes_with_the_last_flight_of_the_handshake_is_hea
         await there.told.until(lambda: there.told.messages or there.told.refusals)
         assert there.told.refusals == []
         assert there.told.messages == [message(60000)]
+
+
+@plays
+async def test_a_long_message_of_somebody_without_a_certificate_ends_its_association_by_the_header() -> None:
+    there = await listening(security())
+
+    def burst() -> socket.socket:
+        peer, tls, outgoing = carried(there.port, peer_context(NOBODYS))
+        tls.write(message(ANONYMOUS_MESSAGE) + message(ANONYMOUS_MESSAGE + 4)[:4])
+        peer.sendall(outgoing.read())
+        return peer
+
+    with await aside(burst):
+        await there.told.until(lambda: there.told.downs)
+    assert [(threat, what) for threat, what, _ in there.told.refusals] == [("2.10", "message")]

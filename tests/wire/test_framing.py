@@ -39,3 +39,11 @@ def test_an_unfinished_message_is_held_and_nothing_more() -> None:
     (message,) = framer.feed(b"\0" * 60)
     assert len(message) == 65536
     assert framer.pending == 0
+
+
+@pytest.mark.parametrize("length", [4097, 65535])
+def test_a_message_longer_than_what_is_waited_for_ends_the_stream_by_its_header(length: int) -> None:
+    framer = Framer(longest=4096)
+    assert framer.feed(b"\5\0\x10\0" + b"\0" * 4092) == [b"\5\0\x10\0" + b"\0" * 4092]
+    with pytest.raises(DecodeError, match="4096 at most"):
+        framer.feed(b"\5\0" + length.to_bytes(2))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rserpool.asap.authorisation import Role
 from rserpool.identity import LeafIdentity
+from rserpool.identity.revoked import LEAF_REVOKED, Revoked
 from rserpool.pool import ServerPool
 from rserpool_operator import names
 from rserpool_operator.manifests.common import dns_names
@@ -32,6 +33,7 @@ class Bearer:
 
     Attributes:
         service_account: ``namespace/name``; empty for a leaf, which does not name one.
+        serial: the leaf's serial number; 0 for a token.
         pod_name: empty for a leaf.
     """
 
@@ -39,6 +41,7 @@ class Bearer:
     pod_uid: str
     pod_name: str = ""
     service_account: str = ""
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +131,13 @@ def may(
     assert pod is not None
     assert facts is not None
     assert facts.pool is not None
-    if {pod.uid, pod.service_account} & set(facts.pool.spec.security.revoked):
+    revoked = Revoked.of(facts.pool.spec.security.revoked)
+    if revoked.pod(pod.uid, pod.service_account):
         message = f"pod {pod.name} or its service account is in spec.security.revoked"
         return Denied(word="Revoked", message=message)
+    if bearer.serial in revoked.serials:
+        message = f"this leaf of pod {pod.name} is in spec.security.revoked; the pod's token may obtain another one"
+        return Denied(word=LEAF_REVOKED, message=message)
     match claim.role:
         case Role.REGISTRAR:
             refusal, hosts = _registrar(pod, facts, facts.pool), _hosts(claim, pod, cluster_domain)

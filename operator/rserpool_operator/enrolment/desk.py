@@ -96,7 +96,8 @@ class EnrolmentDesk:
             denied = Denied(word="NoCertificate", message="renewal takes the current certificate")
             return self._refuse(request, "leaf", denied, 401)
         try:
-            identity = (await self._truster.verified(certificate)).identity
+            leaf = await self._truster.verified(certificate)
+            identity = leaf.identity
             if not self._allowed(f"pod {identity.pod_uid}", POD_RATE):
                 return self._slow(request, "leaf")
         except TrustError as e:
@@ -104,7 +105,7 @@ class EnrolmentDesk:
         except KubeError as e:
             return self._away(request, "leaf", e)
         name = self._truster.pod_name(identity.pod_uid)
-        bearer = Bearer(namespace=identity.namespace, pod_uid=identity.pod_uid, pod_name=name)
+        bearer = Bearer(namespace=identity.namespace, pod_uid=identity.pod_uid, pod_name=name, serial=leaf.serial)
         return await self._decide(request, "leaf", bearer, (identity.pool, identity.role))
 
     async def _decide(

@@ -6,7 +6,7 @@ The machines ask; the answers are pure functions of :mod:`rserpool.identity`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -31,11 +31,17 @@ class Principal:
         role: what its credential makes of it.
         name: what limits are counted by and logs show: the URI of its certificate, or its address.
         pe_identifiers: the identifiers its certificate allows it as an element; empty where nothing was proved.
+        serial: its certificate's serial number; 0 without one. The same holder has another one after each renewal, so
+            this and the times do not make it somebody else.
+        not_before, not_after: when its certificate is valid, in Unix time, seconds; both 0 without one.
     """
 
     role: Role
     name: str
     pe_identifiers: frozenset[int] = frozenset()
+    serial: int = field(default=0, compare=False)
+    not_before: float = field(default=0.0, compare=False)
+    not_after: float = field(default=0.0, compare=False)
 
     def __str__(self) -> str:
         return self.name

@@ -154,6 +154,9 @@ class Machine(Protocol):
     def lost(self, association: AssociationId, reason: str, now: float) -> list[Effect]:
         """An association ended by itself, by the peer or by failure."""
 
+    def ageing(self, association: AssociationId, now: float) -> list[Effect]:
+        """The peer's credential ends soon, and the association with it: open another one in time."""
+
     def wake(self, now: float) -> list[Effect]:
         """The deadline has come."""
 

@@ -19,6 +19,7 @@ from rserpool.asap.events import ElementState, ElementStateChanged, Refused
 from rserpool.asap.flood import FloodGuard, Verdict
 from rserpool.asap.hunt import Hunter
 from rserpool.asap.profiles import FAST, EndpointTimers
+from rserpool.asap.replacement import Replacement
 from rserpool.wire import (
     RFC,
     CauseCode,
@@ -86,6 +87,9 @@ class Element(EndpointMachine):
         self._attempts = 0
         self._backoff = 0.0
         self._refusals = 0
+        self._former: AssociationId | None = None  # to the same home, until the newer one is registered on
+        self._replacement = Replacement(self.desk, self._hunter, lambda: self._home)
+        self._replacement.on_replaced = self._replaced
         self._guard = FloodGuard()
 
     # -- what the daemon asks
@@ -161,6 +165,17 @@ class Element(EndpointMachine):
             self._register_anew()
         return self._leave()
 
+    def renewed(self, now: float, within: float = 0.0) -> list[Effect]:
+        """Its own leaf is another one: what was rejected may be tried again, and a newer association be home.
+
+        The one that stands was opened with the former leaf and ends with it. It is replaced at a random time within so
+        many seconds; the element stays registered.
+        """
+        effects = self.changed(now)
+        self._enter(now)
+        self._replacement.begin(within)
+        return effects + self._leave()
+
     def changed(self, now: float) -> list[Effect]:
         """Credentials or configuration have changed: what was rejected may be tried again."""
         self._enter(now)
@@ -198,6 +213,19 @@ class Element(EndpointMachine):
         self._home_since = self._home_heard = self.desk.now
         self._await_home()
 
+    def _replaced(self, association: Association) -> None:
+        """There is a newer association to the home: it is home once we are registered on it."""
+        self._end_former()
+        self._home, self._former = association.id, self._home
+        if self._leaving or self._wants:
+            self._go_on()
+        else:
+            self._end_former()
+
+    def _end_former(self) -> None:
+        self.desk.close(self._former, "another association to the home has taken its place")
+        self._former = None
+
     def _await_home(self) -> None:
         if self._timers.silent_home and self._state is not ElementState.REJECTED:
             self.desk.after("silent", self._timers.silent_home, self._home_silent, expiry=True)
@@ -221,6 +249,8 @@ class Element(EndpointMachine):
         association = self.desk.associations.get(self._home) if self._home is not None else None
         self.desk.close(self._home, reason, abort=True)
         self._home, self._home_id = None, 0
+        self._replacement.stop()
+        self._end_former()
         for timer in ("silent", "T2", "T3", "T4"):
             self.desk.timers.cancel(timer)
         return self._configured(association) if association is not None else None
@@ -268,13 +298,13 @@ class Element(EndpointMachine):
             return
         self.desk.timers.cancel("T2")
         self._pending = False
+        self._end_former()
         if response.reject:
             self._rejected(response.error)
             return
         self._attempts = self._refusals = 0
         self._backoff = 0.0
-        if not self._registered:
-            self._await_home()  # from now on it owes us keep-alives
+        self._await_home()  # from now on it owes us the next keep-alive
         self._registered = self._held = True
         self._become(ElementState.REGISTERED, ", ".join(str(c) for c in response.error))
         again = self._timers.reregistration(self._timers.life)
@@ -363,6 +393,10 @@ class Element(EndpointMachine):
             self._ignore(association, "ASAP_ENDPOINT_KEEP_ALIVE", "the home changes too often")
             return
         self._hunter.stop()
+        self._replacement.stop()
+        if self._former != association.id:
+            self._end_former()
+        self._former = None
         self.desk.close(self._home, "another registrar is home now")
         for timer in ("T2", "T4"):
             self.desk.timers.cancel(timer)
@@ -406,12 +440,23 @@ class Element(EndpointMachine):
                 return False
         return True
 
+    def _ageing(self, association: Association) -> None:
+        if association.id == self._home:
+            self._replacement.begin()
+
     def _lost(self, association: Association, reason: str) -> None:
+        if association.id == self._former:
+            self._former = None
         if association.id != self._home:
+            return
+        if self._former is not None:  # the newer one did not last: the registration stands on the former one
+            self._home, self._former = self._former, None
+            self._go_on()
             return
         if self._state is ElementState.REJECTED:  # it need not hunt to be rejected again
             self._drop_home(reason)
         else:
+            self._hunter.lost()
             self._leave_home(f"the association to it was lost: {reason}", association)
 
     def _become(self, state: ElementState, reason: str = "") -> None:

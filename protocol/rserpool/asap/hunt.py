@@ -35,6 +35,9 @@ class Hunter:
         self._untried: list[Endpoint] = []
         self._tried: set[Endpoint] = set()
         self._round = 0.0
+        self._is_silent = False
+        self._left = 0
+        self._left_since = 0.0
         self._reason = ""
         self.hunting = False
         self.on_found: Callable[[Association], None] = lambda _: None
@@ -43,6 +46,11 @@ class Hunter:
     def reconfigured(self, timers: EndpointTimers) -> None:
         """Go on with other timers; a round that has begun ends as it would have."""
         self._timers = timers
+
+    @property
+    def timers(self) -> EndpointTimers:
+        """Those in force."""
+        return self._timers
 
     @property
     def registrars(self) -> tuple[Endpoint, ...]:
@@ -69,7 +77,8 @@ class Hunter:
         self._tried = set()
         if not self._round:
             self._round = self._timers.t5
-        self._begin_round(avoid)
+        if not self._is_turned_away():
+            self._begin_round(avoid)
 
     def stop(self) -> None:
         """Give the hunt up."""
@@ -83,6 +92,33 @@ class Hunter:
     def confirmed(self) -> None:
         """A registrar has spoken: it is up, and the next hunt begins with a short round (SH3)."""
         self._round = 0.0
+        self._is_silent = False
+        self._left = 0
+
+    def lost(self) -> None:
+        """The association that was found has ended by itself."""
+        if self._is_silent:
+            self._left += 1
+
+    def _is_turned_away(self) -> bool:
+        """Whether registrars, as many as there are, took and left us without a word, all within a round.
+
+        The rest of the round is waited for then, as after one in which all of them have failed.
+        """
+        if not self._registrars or self._left < len(self._registrars):
+            return False
+        self._left = 0
+        left = self._round - (self._desk.now - self._left_since)
+        if left <= 0:
+            return False
+        self._untried = []
+        self._reason = "every registrar ends the association before it says anything"
+        self._await_end_of_round(left)
+        self._failed()
+        return True
+
+    def _await_end_of_round(self, left: float) -> None:
+        self._desk.after("round", left * self._desk.rng.uniform(0.9, 1.1), self._round_over)
 
     def _begin_round(self, avoid: Endpoint | None) -> None:
         """Addresses that were not tried come first, in random order, so that elements spread over registrars."""
@@ -93,8 +129,7 @@ class Hunter:
         late = [e for e in self._registrars if e in self._tried]
         self._untried = sorted((*order, *late), key=lambda e: e == avoid)
         self._reason = "" if self._registrars else "no registrar's address is known"
-        jitter = self._desk.rng.uniform(0.9, 1.1)
-        self._desk.after("round", self._round * jitter, self._round_over)
+        self._await_end_of_round(self._round)
         self._try_next()
 
     def _try_next(self) -> None:
@@ -110,21 +145,32 @@ class Hunter:
     def _outcome(self, endpoint: Endpoint, association: Association | None, reason: str) -> None:
         del self._attempts[endpoint]
         if association is not None:
-            denial = self._authoriser.may(association.principal, Action.HOME)
-            if denial is None:
+            refusal = self.refusal(association, "server hunt")
+            if refusal is None:
                 self.stop()
+                self._is_silent = True
+                if not self._left:
+                    self._left_since = self._desk.now
                 self._desk.emit(HuntChanged(found=True, registrar=str(association)))
                 self.on_found(association)
                 return
-            self._desk.emit(
-                Refused(threat=denial.threat, peer=str(association), what="server hunt", reason=denial.reason)
-            )
-            self._desk.close(association.id, denial.reason, abort=True)
-            reason = denial.reason
+            reason = refusal
         self._reason = f"{endpoint}: {reason}"
         self._try_next()
         if not self._attempts and not self._untried:
             self._failed()
+
+    def refusal(self, association: Association, what: str) -> str | None:
+        """Why whoever answered is no registrar of ours; ``None``: it is one (threats 2.6, 2.7).
+
+        Somebody else has been reported, and the association has ended.
+        """
+        denial = self._authoriser.may(association.principal, Action.HOME)
+        if denial is None:
+            return None
+        self._desk.emit(Refused(threat=denial.threat, peer=str(association), what=what, reason=denial.reason))
+        self._desk.close(association.id, denial.reason, abort=True)
+        return denial.reason
 
     def _failed(self) -> None:
         """All addresses of the round have failed; the rest of it is waited for."""

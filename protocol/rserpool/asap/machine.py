@@ -151,6 +151,14 @@ class MachineBase(ABC):
             self._lost(known, reason)
         return self._leave()
 
+    def ageing(self, association: AssociationId, now: float) -> list[Effect]:
+        """The peer's credential ends soon, and the association with it."""
+        self._enter(now)
+        known = self.desk.associations.get(association)
+        if known is not None:
+            self._ageing(known)
+        return self._leave()
+
     def wake(self, now: float) -> list[Effect]:
         """Carry out the timers that have come; of very many some, and the deadline says that there are more.
 
@@ -192,6 +200,10 @@ class MachineBase(ABC):
     @abstractmethod
     def _lost(self, association: Association, reason: str, /) -> None:
         """An association, no longer among the desk's, has ended."""
+
+    @abstractmethod
+    def _ageing(self, association: Association) -> None:
+        """An association is to be replaced by another one to the same peer, if that is this machine's affair."""
 
     def _lagged(self, by: float) -> None:  # noqa: B027 - most machines have nothing to add
         """The process did not run for a while, in seconds; expiries have been moved."""

@@ -17,6 +17,7 @@ from rserpool.asap.events import Failure, PoolUpdated, Resolved
 from rserpool.asap.hunt import Hunter
 from rserpool.asap.limits import Buckets, Rate, TokenBucket
 from rserpool.asap.profiles import FAST, EndpointTimers
+from rserpool.asap.replacement import Replacement
 from rserpool.wire import (
     RFC,
     CauseCode,
@@ -74,6 +75,8 @@ class User(EndpointMachine):
         self._hunter.on_failed = self._not_found
         self._hunter.set_registrars(config.registrars)
         self._home: AssociationId | None = None
+        self._replacement = Replacement(self.desk, self._hunter, lambda: self._home)
+        self._replacement.on_replaced = self._replaced
         self._tokens = count(1)
         self._open: dict[int, _Resolution] = {}
         self._watched: set[bytes] = set()
@@ -145,6 +148,12 @@ class User(EndpointMachine):
             return self._leave()
         if self._reported.take((handle, pe_identifier), now) and self._reports.take(now):
             self.desk.send(self._home, asap.EndpointUnreachable(pool_handle=handle, pe_identifier=pe_identifier))
+        return self._leave()
+
+    def renewed(self, now: float, within: float = 0.0) -> list[Effect]:
+        """Its own leaf is another one: the association to the home is replaced within so many seconds."""
+        self._enter(now)
+        self._replacement.begin(within)
         return self._leave()
 
     def set_registrars(self, registrars: Iterable[Endpoint], now: float) -> list[Effect]:
@@ -277,8 +286,21 @@ class User(EndpointMachine):
         for handle in sorted(self._watched):
             self._subscribe(handle)
 
+    def _replaced(self, association: Association) -> None:
+        """There is a newer association to the home: what was asked over the former one is asked again over it."""
+        before = self._home
+        assert before is not None
+        self._at_home(association.id)
+        for handle in sorted(self._watched):
+            self._subscribe(handle)
+        for resolution in self._open.values():
+            resolution.asked.pop(before, None)
+            self._send(resolution, association.id)
+        self.desk.close(before, "another association to this registrar has taken its place")
+
     def _at_home(self, home: AssociationId | None) -> None:
         """Another registrar is home, or none is: what the former one promised is void."""
+        self._replacement.stop()
         self._home = home
         self._subscribed.clear()
 
@@ -344,6 +366,10 @@ class User(EndpointMachine):
         self._responded(association, message)
         return True
 
+    def _ageing(self, association: Association) -> None:
+        if association.id == self._home:
+            self._replacement.begin()
+
     def _lost(self, association: Association, _reason: str) -> None:
         for resolution in self._open.values():
             resolution.asked.pop(association.id, None)
@@ -351,5 +377,6 @@ class User(EndpointMachine):
             return
         avoid = Endpoint(association.kind, association.peer_addresses, association.peer_port)
         self._at_home(None)
+        self._hunter.lost()
         if self._open or self._watched:
             self._hunter.hunt(avoid=avoid)

@@ -19,7 +19,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from rserpool.asap.authorisation import Role
-from rserpool.daemon.control_channel import CONTROL, Answer, Bundle, ChannelError, Loaded, question, read_answer
+from rserpool.daemon.control_channel import CONTROL, Answer, Bundle, ChannelError, Ended, Loaded, question, read_answer
 from rserpool.daemon.credentials import Keeper
 from rserpool.daemon.enrolment import https_place
 from rserpool.daemon.vault import Tables, Vault
@@ -111,7 +111,7 @@ class Channel:
 
     Attributes:
         on_settings: given version and tables; returns the version in force now, which may be the former one.
-        on_ended: given the UIDs of pods that ended.
+        on_ended: given the pods that ended and the leaves that were revoked.
         tried: set after the first question, whatever came of it.
         problem: why the last question was not answered; empty after one that was.
         successes, failures, last_success: counted since the start; the time is Unix time.
@@ -136,7 +136,7 @@ class Channel:
         self._estranged_until = 0.0
         self._hung_up = 0
         self.on_settings: Callable[[str, Tables], str] = lambda _version, _tables: ""
-        self.on_ended: Callable[[tuple[str, ...]], None] = lambda _: None
+        self.on_ended: Callable[[Ended], None] = lambda _: None
         self.tried = asyncio.Event()
         self.problem = ""
         self.successes = self.failures = 0
@@ -175,7 +175,7 @@ class Channel:
             except ChannelError as e:
                 self._failed(str(e))
                 self._hung_up = self._hung_up + 1 if e.hung_up else 0
-                if self._hung_up >= ESTRANGED_AFTER:
+                if e.revoked or self._hung_up >= ESTRANGED_AFTER:
                     self._estranged()
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
                 pause = min(pause * 2, LONGEST_PAUSE if self._loaded.settings else LONGEST_AT_START)
@@ -227,7 +227,7 @@ class Channel:
         if answer.bundle is not None:
             self._trust(answer.bundle, again=not news)
         if answer.ended is not None:
-            self.on_ended(answer.ended.pod_uids)
+            self.on_ended(answer.ended)
             self._load(ended=answer.ended.version)
         if answer.renew is not None:
             self._renew(answer.renew)
@@ -278,7 +278,7 @@ class Channel:
         self.tried.set()
 
     def _estranged(self) -> None:
-        """The operator believes our leaf no more: the pool was made anew, perhaps. Another leaf may help."""
+        """The operator believes our leaf no more: it was revoked, or the pool made anew. Another leaf may help."""
         now = asyncio.get_running_loop().time()
         if now >= self._estranged_until:
             self._estranged_until = now + ESTRANGED

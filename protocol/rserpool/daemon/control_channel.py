@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from rserpool.asap.authorisation import Role
 from rserpool.daemon.vault import Tables, settings_of
+from rserpool.identity.revoked import LEAF_REVOKED, MOST_REVOKED
 
 CONTROL: Final = "/v1/control"
 MOST_ANSWER: Final = 2 * 1024 * 1024
@@ -24,6 +25,7 @@ LONGEST_MESSAGE: Final = 300
 MOST_PODS: Final = 20_000
 """Pods in a list of those that ended."""
 _UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SERIAL: Final = re.compile(r"[0-9a-fA-F]{1,40}")
 
 
 class ChannelError(Exception):
@@ -31,11 +33,13 @@ class ChannelError(Exception):
 
     Attributes:
         hung_up: it was reached, and ended the connection instead of answering.
+        revoked: it does not accept this process's leaf any more, and another one may help.
     """
 
-    def __init__(self, message: str, *, hung_up: bool = False) -> None:
+    def __init__(self, message: str, *, hung_up: bool = False, revoked: bool = False) -> None:
         super().__init__(message)
         self.hung_up = hung_up
+        self.revoked = revoked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +70,11 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """All pods of the scope that are gone or revoked, by UID."""
+    """All pods of the scope that are gone or revoked, by UID, and all leaves that were revoked, by serial number."""
 
     version: str
     pod_uids: tuple[str, ...]
+    serials: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,8 @@ def read_answer(status: int, body: bytes) -> Answer:
         if not isinstance(fields, dict):
             raise ValueError("no object")  # noqa: TRY301 - what is no answer is judged below, in one place
         if status != 200:
-            raise ChannelError(f"the operator refuses: {one_line(_text(fields, 'message', LONGEST_MESSAGE * 10))}")
+            message = f"the operator refuses: {one_line(_text(fields, 'message', LONGEST_MESSAGE * 10))}"
+            raise ChannelError(message, revoked=fields.get("reason") == LEAF_REVOKED)
         return _answer(fields)
     except (ValueError, RecursionError) as e:
         why = f": {one_line(str(e))}" if status == 200 and type(e) is ValueError else ""
@@ -135,16 +141,23 @@ def _answer(fields: dict[str, Any]) -> Answer:
     if "bundle" in fields:
         bundle = Bundle(version=_version(fields["bundle"]), pem=_text(fields["bundle"], "pem", MOST_ANSWER).encode())
     if "ended" in fields:
-        uids = fields["ended"].get("pod_uids") if isinstance(fields["ended"], dict) else None
-        if not isinstance(uids, list) or len(uids) > MOST_PODS:
-            raise ValueError(f"ended must list at most {MOST_PODS} pod_uids")
-        if not all(isinstance(uid, str) for uid in uids):
-            raise ValueError("ended lists what is no text")
-        sound = tuple(uid for uid in uids if _UID.fullmatch(uid))  # no certificate names any other
-        ended = Ended(version=_version(fields["ended"]), pod_uids=sound)
+        ended = _ended(fields["ended"])
     if "renew" in fields:
         renew = _version(fields["renew"])
     return Answer(settings=settings, bundle=bundle, ended=ended, renew=renew)
+
+
+def _ended(part: object) -> Ended:
+    uids, serials = (part.get("pod_uids"), part.get("serials", [])) if isinstance(part, dict) else (None, None)
+    if not isinstance(uids, list) or len(uids) > MOST_PODS:
+        raise ValueError(f"ended must list at most {MOST_PODS} pod_uids")
+    if not isinstance(serials, list) or len(serials) > MOST_REVOKED:
+        raise ValueError(f"ended must list at most {MOST_REVOKED} serials")
+    if not all(isinstance(entry, str) for entry in (*uids, *serials)):
+        raise ValueError("ended lists what is no text")
+    sound = tuple(uid for uid in uids if _UID.fullmatch(uid))  # no certificate names any other
+    numbers = tuple(int(serial, 16) for serial in serials if _SERIAL.fullmatch(serial))
+    return Ended(version=_version(part), pod_uids=sound, serials=numbers)
 
 
 def _version(part: object) -> str:

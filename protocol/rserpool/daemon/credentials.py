@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process's credentials over its whole life: obtained, renewed at two thirds of the leaf's life, reloaded.
 
-Standing associations go on with what they were opened with; new ones use the new leaf.
+New associations use the new leaf; who opened those that stand replaces them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ JITTER: Final = 0.05
 """Of the leaf's life: pods that started together do not renew together."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
+REPLACED_WITHIN: Final = 60.0
+"""Seconds, at most, in which all associations are replaced after a renewal..."""
+PART: Final = 0.5
+"""...and of what is left of the former leaf's life: it is still good then, and not everybody comes at once."""
 POLL: Final = 2.0
 """Seconds between two looks at credential files."""
 
@@ -223,6 +227,7 @@ class Keeper:
         restored: it was taken up again after a restart of the container, not obtained by this process.
         problem: why the last attempt to obtain one failed; empty after one that did not.
         on_renewed: called after each renewal.
+        replaced_within: seconds in which associations should be replaced that were opened with the leaf before.
         on_other_bundle: called when a renewal has brought another trust bundle than the one in use.
         renewals, failures: counted since the start.
     """
@@ -238,6 +243,7 @@ class Keeper:
         self.restored = False
         self.problem = ""
         self.on_renewed: Callable[[], None] = lambda: None
+        self.replaced_within = 0.0
         self.on_other_bundle: Callable[[], None] = lambda: None
         self.renewals = 0
         self.failures = 0
@@ -337,7 +343,9 @@ class Keeper:
                 self._asked += asked
                 await self._unusable(e)
                 continue
-            trusted, leaf = self.current.bundle, self._use(credentials)
+            trusted, left = self.current.bundle, _left(self.leaf)
+            self.replaced_within = min(REPLACED_WITHIN, PART * max(0.0, left))
+            leaf = self._use(credentials)
             self._source.keep(credentials)
             self.restored = False
             self.renewals += 1
@@ -359,9 +367,14 @@ class Keeper:
 
     def _renew_after(self, leaf: Leaf) -> float:
         """Seconds until two thirds of what is left of a fresh leaf's life are over, a little earlier at random."""
-        left = (leaf.not_after - datetime.now(UTC)).total_seconds()
+        left = _left(leaf)
         part = RENEW_AT - random.uniform(0, JITTER)  # noqa: S311 - only spreads load
         if self.restored:  # part of its life is over already
             left -= (1 - part) * (leaf.not_after - leaf.not_before).total_seconds()
             return max(1.0, left)
         return max(1.0, left * part)
+
+
+def _left(leaf: Leaf) -> float:
+    """Seconds of its life."""
+    return (leaf.not_after - datetime.now(UTC)).total_seconds()

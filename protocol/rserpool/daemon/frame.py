@@ -14,7 +14,7 @@ from typing import Any, Final
 from rserpool.asap.authorisation import Role
 from rserpool.daemon import logs
 from rserpool.daemon.channel import Channel, State
-from rserpool.daemon.control_channel import one_line
+from rserpool.daemon.control_channel import Ended, one_line
 from rserpool.daemon.credentials import Keeper
 from rserpool.daemon.identity import Operator, keeper_of, operator_of
 from rserpool.daemon.live import LiveSettings
@@ -110,7 +110,7 @@ class Beginning:
         self.security: Security | None = None
         self.channel: Channel | None = None
         self.tasks: list[asyncio.Task[None]] = []
-        self.on_ended: Callable[[tuple[str, ...]], None] = lambda _: None
+        self.on_ended: Callable[[Ended], None] = lambda _: None
 
     @property
     def waiting(self) -> str:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from rserpool.identity.revoked import MOST_REVOKED, Revoked
 from rserpool.wire import Address
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
@@ -141,6 +142,15 @@ def texts(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, Iterable) or isinstance(raw, dict):
         raise ValueError("write a list of texts")
     return tuple(text(item) for item in raw)
+
+
+def revoked(raw: object) -> tuple[str, ...]:
+    """A list of leaves and pods that count no longer."""
+    entries = texts(raw)
+    found = Revoked.of(entries)
+    if len(entries) > MOST_REVOKED or found.names - found.pod_uids:
+        raise ValueError(f"write at most {MOST_REVOKED} entries, each serial:HEX or the UID of a pod")
+    return entries
 
 
 def host_and_port(raw: str) -> tuple[str, int]:

@@ -61,6 +61,9 @@ class SecuritySection:
     chain_file: Path | None = setting(parse.optional(parse.path), "files: certificate chain, leaf first, PEM.", "")
     key_file: Path | None = setting(parse.optional(parse.path), "files: private key, PEM.", "")
     bundle_file: Path | None = setting(parse.optional(parse.path), "files: trusted authorities, PEM.", "")
+    revoked: tuple[str, ...] = setting(
+        parse.revoked, "Registrars: what counts no longer, leaves as serial:HEX and pods by their UID.", ()
+    )
 
     @property
     def secure(self) -> bool:

@@ -147,6 +147,22 @@ class Peers:
         then = partial(self._outcome, endpoint)
         self._dialling[endpoint] = self._desk.connect(Ppid.ENRP, endpoint, self._timers.connect, then)
 
+    def replace_all(self) -> None:
+        """Open newer associations for all that were opened from here."""
+        for peer in self:
+            if peer.line is not None:
+                self.replace(peer.line)
+
+    def replace(self, association: AssociationId) -> None:
+        """Open a newer association to the peer that has this one, if it was opened from here.
+
+        The newer one becomes the line when the peer has spoken on it; the older one is drained then.
+        """
+        endpoint = self._dialled.get(association)
+        in_use = any(peer.line == association for peer in self)
+        if in_use and endpoint is not None and endpoint not in self._dialling:
+            self._dial(endpoint)
+
     def _is_met(self, endpoint: Endpoint) -> bool:
         up = any(e == endpoint for a, e in self._dialled.items() if a in self._desk.associations)
         return up or any(p.line is not None and endpoint in p.endpoints for p in self)

@@ -36,6 +36,7 @@ from rserpool.wire import (
 )
 
 POD_ENDED: Final = "its pod is gone or was revoked"
+LEAF_REVOKED: Final = "its leaf was revoked"
 
 
 class Registrar(MachineBase):
@@ -99,6 +100,15 @@ class Registrar(MachineBase):
         self._peers.look_for(endpoints, all_known=complete)
         return self._leave()
 
+    def renewed(self, now: float, within: float = 0.0) -> list[Effect]:
+        """Its own leaf is another one: associations it has opened to its peers are replaced within so many seconds.
+
+        They were opened with the former leaf, and end with it. Those that others have opened are theirs to replace.
+        """
+        self._enter(now)
+        self._desk.after("renewed", self._desk.rng.uniform(0.0, within), self._peers.replace_all)
+        return self._leave()
+
     def reconfigure(
         self,
         now: float,
@@ -123,9 +133,17 @@ class Registrar(MachineBase):
         return self._leave()
 
     def remove_pods(
-        self, identifiers: Collection[int], names: Collection[str], now: float, reason: str = POD_ENDED
+        self,
+        identifiers: Collection[int],
+        names: Collection[str],
+        now: float,
+        reason: str = POD_ENDED,
+        serials: Collection[int] = (),
     ) -> list[Effect]:
         """Remove the own elements of pods that are gone or revoked, and end the associations to these.
+
+        So for leaves that were revoked: the elements that are attached with them. One whose association is being opened
+        is refused when it shows its leaf.
 
         Elements of another home are left to that one, which is told the same.
 
@@ -134,17 +152,22 @@ class Registrar(MachineBase):
             names: the pods' identities, as principals have them.
             now: the time.
             reason: why, for the log.
+            serials: of leaves that were revoked.
         """
         self._enter(now)
+        revoked = {a.id for a in self._desk.associations.values() if a.principal.serial in serials}
         for key in self._desk.space.owned_by(self._desk.server_id):
-            if key[1] in identifiers:
+            if self._front.liveness.association_of(key) in revoked:
+                self._front.membership.drop(key, Change.REMOVED, LEAF_REVOKED, announce=True)
+            elif key[1] in identifiers:
                 holder = self._front.liveness.identity_of(key)
                 if holder is None or holder in names or not self._desk.config.secure:  # 32 bits may be another's too
                     self._front.membership.drop(key, Change.REMOVED, reason, announce=True)
         for association in list(self._desk.associations.values()):
-            if association.principal.name in names:
-                self._desk.close(association.id, reason, abort=True)
-                self._lost(association, reason)
+            if association.principal.name in names or association.id in revoked:
+                why = reason if association.principal.name in names else LEAF_REVOKED
+                self._desk.close(association.id, why, abort=True)
+                self._lost(association, why)
         return self._leave()
 
     def counts(self) -> dict[str, int]:
@@ -209,6 +232,10 @@ class Registrar(MachineBase):
         else:
             self._tables.lost(association.id)
             self._peers.lost(association)
+
+    def _ageing(self, association: Association) -> None:
+        if association.service is Ppid.ENRP:  # elements and users replace what they have opened, and their homes
+            self._peers.replace(association.id)
 
     def _lagged(self, by: float) -> None:
         self._peers.lagged(by)

@@ -6,13 +6,15 @@ The chain has been verified by TLS before; here it is decided whose the leaf is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from rserpool.asap.authorisation import Role
+from rserpool.asap.authorisation import Principal, Role
+from rserpool.identity.decisions import principal_of
+from rserpool.identity.parsing import certificate_from_der
 from rserpool.identity.uri import IdentityError, LeafIdentity
 
 
@@ -44,11 +46,21 @@ def read_leaf(der: bytes) -> Leaf:
         IdentityError: it is not a leaf of ours; the text says why.
     """
     try:
-        return leaf_of(x509.load_der_x509_certificate(der))
+        return leaf_of(certificate_from_der(der))
     except IdentityError:
         raise
     except Exception as e:  # noqa: BLE001 - whatever a parser has to say to octets of a stranger
         raise IdentityError(f"not a certificate that can be read: {type(e).__name__}") from None
+
+
+def proven_by(leaf: Leaf) -> Principal:
+    """What a verified leaf makes of its holder."""
+    return replace(
+        principal_of(leaf.identity),
+        serial=leaf.serial,
+        not_before=leaf.not_before.timestamp(),
+        not_after=leaf.not_after.timestamp(),
+    )
 
 
 def leaf_of(certificate: x509.Certificate) -> Leaf:

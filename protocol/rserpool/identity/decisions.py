@@ -75,23 +75,27 @@ class SecureScope:
 
 @dataclass(frozen=True, slots=True)
 class Revoking:
-    """The rules of another scope, for all but those whose pods are gone or revoked.
+    """The rules of another scope, for all but those whose pods are gone or revoked, and those whose leaf was revoked.
 
     Attributes:
         authoriser: decides on everybody else.
         names: the identities that may do nothing any more, as principals have them.
+        serials: serial numbers of the leaves with which nobody may do anything any more.
     """
 
     authoriser: Authoriser
     names: frozenset[str]
+    serials: frozenset[int] = frozenset()
 
     def may(
         self, principal: Principal, action: Action, pool_handle: bytes | None = None, pe_identifier: int | None = None
     ) -> Denial | None:
         """Decide; a certificate outlives its pod by hours (threats 2.2 and 2.5)."""
+        threat = "2.5" if action is Action.PEER else "2.2"
         if principal.name in self.names:
-            threat = "2.5" if action is Action.PEER else "2.2"
             return Denial(threat, f"its pod is gone or was revoked, and it may not {action.value}")
+        if principal.serial and principal.serial in self.serials:
+            return Denial(threat, f"its leaf was revoked, and it may not {action.value}")
         return self.authoriser.may(principal, action, pool_handle, pe_identifier)
 
 

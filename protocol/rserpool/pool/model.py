@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from rserpool.pool.values import I32, U32, Duration, Label, PoolName, Port, Unique, Whole
+from rserpool.identity.revoked import MOST_REVOKED
+from rserpool.pool.values import I32, U32, Duration, Label, PoolName, Port, RevokedEntry, Unique, Whole
 
 API_VERSION = "rserpool.io/v1alpha1"
 KIND = "ServerPool"
@@ -277,8 +278,13 @@ class Signer(Model):
 class CertificateAuthority(Model):
     """The pool's own certificate authority."""
 
-    duration: Duration = Field(timedelta(hours=8760), description="How long a CA certificate is valid.")
-    generation: Annotated[int, Field(ge=1, le=I32), Whole] = Field(1, description="Raise it to replace the CA's key.")
+    duration: Duration = Field(
+        timedelta(hours=8760),
+        description="How long a CA certificate is valid; at two thirds of that the CA's key is replaced by itself.",
+    )
+    generation: Annotated[int, Field(ge=1, le=I32), Whole] = Field(
+        1, description="Raise it above status.authority.generation to replace the CA's key now (`rserpool rotate-ca`)."
+    )
 
 
 class Mode(StrEnum):
@@ -295,9 +301,6 @@ class Enrolment(StrEnum):
     POD_CERTIFICATE = "PodCertificate"
 
 
-PodUid = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-
 class Security(Model):
     """Identity and trust."""
 
@@ -311,8 +314,9 @@ class Security(Model):
     ca: CertificateAuthority = Field(
         default_factory=CertificateAuthority, description="The pool's own certificate authority."
     )
-    revoked: Annotated[list[PodUid], Unique, Field(max_length=256)] = Field(
-        default_factory=list, description="UIDs of pods whose identity counts no longer."
+    revoked: Annotated[list[RevokedEntry], Unique, Field(max_length=MOST_REVOKED)] = Field(
+        default_factory=list,
+        description="What counts no longer: a leaf as serial:HEX, a pod by its UID, or pods by their service account.",
     )
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, GetPydanticSchema, StringConstraints
 from pydantic_core import core_schema
 
+from rserpool.identity.revoked import REVOKED_PATTERN
+
 DURATION_PATTERN: Final = (
     r"^([0-9]{1,6}(\.[0-9]{1,3})?h|[1-5]?[0-9]{1,7}(\.[0-9]{1,3})?m"
     r"|[1-3]?[0-9]{1,9}(\.[0-9]{1,3})?s|[1-3]?[0-9]{1,12}ms)+$"
@@ -70,6 +72,10 @@ Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, min_length=1, ma
 
 PoolName = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, min_length=1, max_length=40)]
 """Name of a ServerPool: names of its objects, with what is added to them, must be DNS labels too."""
+
+
+RevokedEntry = Annotated[str, StringConstraints(pattern=REVOKED_PATTERN, min_length=1, max_length=64)]
+"""A leaf's serial number, a pod's UID or the name of a service account."""
 
 
 def _whole(value: object) -> object:

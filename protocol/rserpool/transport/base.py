@@ -71,8 +71,14 @@ class LinkHandler(Protocol):
     def down(self, link: Link, reason: str) -> None:
         """An association has ended by itself or by the peer."""
 
+    def ageing(self, link: Link) -> None:
+        """The peer's leaf ends soon; the association ends with it. May be said several times."""
+
     def refused(self, threat: str, peer: str, what: str, reason: str) -> None:
-        """Somebody was turned away before there was an association, or its octets were not what TLS sealed."""
+        """Somebody was turned away.
+
+        There was no association yet, or its octets were not what TLS sealed, or its leaf has expired since.
+        """
 
 
 class Network(ABC):

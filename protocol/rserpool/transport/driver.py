@@ -86,6 +86,12 @@ class Driver:
             del self._links[association]
             self.call(lambda now: self._machine.lost(association, reason, now))
 
+    def ageing(self, link: Link) -> None:
+        """A peer's leaf ends soon."""
+        association = self._known.get(link)
+        if association is not None:
+            self.call(lambda now: self._machine.ageing(association, now))
+
     def refused(self, threat: str, peer: str, what: str, reason: str) -> None:
         """Somebody was turned away."""
         self._on_event(Refused(threat=threat, peer=peer, what=what, reason=reason))

@@ -11,8 +11,8 @@ from typing import Final
 from OpenSSL import SSL
 
 from rserpool.asap.authorisation import Principal, Role
-from rserpool.identity import IdentityError, LeafIdentity, principal_of
-from rserpool.identity.certificates import read_leaf
+from rserpool.identity import IdentityError, LeafIdentity
+from rserpool.identity.certificates import proven_by, read_leaf
 from rserpool.identity.decisions import anonymous
 from rserpool.transport.tls import Credentials, make_context
 from rserpool.wire import Ppid
@@ -32,6 +32,9 @@ class Security:
             who was given nothing but a bundle leaves them empty: whoever it vouches for.
         role: the process's own, which decides what a refused registrar means.
         credentials: to begin with.
+
+    Attributes:
+        own_leaf: when the own leaf is valid, in Unix time; ``None``: there is none.
     """
 
     def __init__(self, *, trust_domain: str, namespace: str, pool: str, role: Role, credentials: Credentials) -> None:
@@ -40,7 +43,7 @@ class Security:
         self.reload(credentials)
 
     def reload(self, credentials: Credentials) -> None:
-        """Use other credentials for all connections from now on; standing ones go on with theirs.
+        """Use other credentials for all connections from now on; standing ones go on with theirs while they last.
 
         Raises:
             SSL.Error: OpenSSL does not like them; the former ones stay in force.
@@ -48,6 +51,7 @@ class Security:
         anyone = make_context(credentials, require_certificate=False)
         proven = make_context(credentials, require_certificate=True)
         self.credentials = credentials
+        self.own_leaf = _span(credentials)
         self._contexts = {Ppid.ASAP: anyone, Ppid.ENRP: proven}
         self._client = proven
 
@@ -70,9 +74,9 @@ class Security:
         """
         if certificate is None:
             return anonymous(address)
-        identity = read_leaf(certificate).identity
-        self._check_pool(identity)
-        return principal_of(identity)
+        leaf = read_leaf(certificate)
+        self._check_pool(leaf.identity)
+        return proven_by(leaf)
 
     def _check_pool(self, identity: LeafIdentity) -> None:
         if any(self._pool) and (identity.trust_domain, identity.namespace, identity.pool) != self._pool:
@@ -88,3 +92,10 @@ class Security:
         if known is not None:
             return known
         return {Role.ELEMENT: "2.6", Role.REGISTRAR: "2.3"}.get(self._role, "2.7")
+
+
+def _span(credentials: Credentials) -> tuple[float, float] | None:
+    if not credentials.chain:
+        return None
+    leaf = credentials.chain[0]
+    return leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()

@@ -17,8 +17,11 @@ from typing import Final, cast
 
 from rserpool.transport.tls import NotTlsError, TlsEngine, TlsError
 
-WRITE_LIMIT: Final = 1024 * 1024
-"""Octets a peer may leave unread before it is left."""
+WRITE_LIMIT: Final = 640 * 1024
+"""Octets a peer may leave unread before it is left: with all else of its connection, less than 1 MiB."""
+A_MOMENT: Final = 0.01
+"""Seconds after which what is still unsent has not been taken by the kernel."""
+NOT_READ: Final = "it does not read what it is sent"
 KEEPALIVE_IDLE: Final = 60
 """Seconds of silence after which the kernel asks a peer whether it is there."""
 
@@ -60,6 +63,7 @@ class ByteStream(asyncio.Protocol):
         on_bytes: called with each piece of plain text.
         on_finished: called once, when the peer has said that it says no more, in a way nobody else can forge; then only
             the other direction is left. ``None``: there is no such state, and the connection ends.
+        unread_at_most: octets the peer may leave unread for more than a moment, less than :data:`WRITE_LIMIT`.
         on_full: called with whether as much waits to be sent as should (asyncio's flow control).
         on_end: called once, unless the owner ended it.
     """
@@ -74,6 +78,8 @@ class ByteStream(asyncio.Protocol):
         self._active_at = 0.0
         self._ended = False
         self._heard_all = False
+        self.unread_at_most = WRITE_LIMIT
+        self._looks_again = False
         self.ready = False
         self.peer: tuple[str, int] = ("", 0)
         self.on_connected: Callable[[], None] = _nothing
@@ -211,8 +217,20 @@ class ByteStream(asyncio.Protocol):
         self._check_unread()
 
     def _check_unread(self) -> None:
-        if self._transport is not None and self._transport.get_write_buffer_size() > WRITE_LIMIT:
-            self._end(Cause.UNREAD, "it does not read what it is sent", abort=True)
+        """Leave a peer at once that leaves far too much; one that leaves too much is looked at again.
+
+        The event loop may hand to the kernel what is written only at the end of its turn.
+        """
+        if self.unsent > WRITE_LIMIT:
+            self._end(Cause.UNREAD, NOT_READ, abort=True)
+        elif self.unsent > self.unread_at_most and not self._looks_again:
+            self._looks_again = True
+            asyncio.get_running_loop().call_later(A_MOMENT, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks_again = False
+        if self.unsent > self.unread_at_most:
+            self._end(Cause.UNREAD, NOT_READ, abort=True)
 
     def pause(self) -> None:
         """Take nothing from the peer until :meth:`resume`: it is to wait."""

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +18,20 @@ from rserpool.identity import IdentityError
 from rserpool.identity.decisions import unverified
 from rserpool.transport.base import ConnectError, Link, LinkHandler, Network, Opened
 from rserpool.transport.half_open import MOST, HalfOpen
+from rserpool.transport.leaves import Leaves
 from rserpool.transport.security import Security
 from rserpool.transport.stream import ByteStream, Cause, Ending, describe
 from rserpool.transport.tls import TlsEngine
 from rserpool.wire import Address, DecodeError, Framer, Ppid, canonical_address
 
 BACKLOG: Final = 1024
+ANONYMOUS_MESSAGE: Final = 4096
+"""Octets of a message of somebody without a certificate: it asks and reports, and that is short."""
+ANONYMOUS_UNREAD: Final = 64 * 1024
+"""Octets that somebody without a certificate may leave unread beyond what the kernel takes: the longest answer."""
+LOOK: Final = 5.0
+"""Seconds at most between two looks at the wall clock, which may be set while associations stand."""
+EXPIRED: Final = "its leaf has expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,11 @@ class TcpLink(Link):
         self._stream = stream
         self._handler = handler
         self._gone = gone
-        self._framer = Framer()
+        if principal.role is Role.ANONYMOUS:  # it has proved nothing, and costs no more than a stranger
+            self._framer = Framer(ANONYMOUS_MESSAGE)
+            stream.unread_at_most = ANONYMOUS_UNREAD
+        else:
+            self._framer = Framer()
         stream.on_bytes = self._received
         stream.on_end = self._ended
 
@@ -90,6 +104,16 @@ class TcpLink(Link):
         del reason
         self._stream.abort()
         self._gone(self)
+
+    def expire(self, threat: str) -> None:
+        """End the association, since the peer's leaf is over; a new leaf needs a new handshake."""
+        self.close(EXPIRED)
+        self._handler.refused(threat, str(self), "association", EXPIRED)
+        self._handler.down(self, EXPIRED)
+
+    def age(self) -> None:
+        """The peer's leaf is over soon."""
+        self._handler.ageing(self)
 
     def _received(self, data: bytes) -> None:
         try:
@@ -119,10 +143,16 @@ class TcpNetwork(Network):
         security: credentials, or ``None`` for a scope without security.
         limits: deadlines and bounds.
         also: own addresses of the other family: it listens there too, and dials from there whom it can reach only so.
+        clock: the wall clock, Unix time in seconds, by which peers' leaves are judged.
     """
 
     def __init__(
-        self, address: Address | None, security: Security | None, limits: TcpLimits, also: tuple[Address, ...] = ()
+        self,
+        address: Address | None,
+        security: Security | None,
+        limits: TcpLimits,
+        also: tuple[Address, ...] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._own = (address, *also) if address is not None else ()
         self._security = security
@@ -131,6 +161,10 @@ class TcpNetwork(Network):
         self._links: set[TcpLink] = set()
         self._half_open: HalfOpen[ByteStream] = HalfOpen(limits.half_open)
         self._opened: Counter[str] = Counter()
+        self._clock = clock
+        self._leaves: Leaves[TcpLink] = Leaves(random.uniform)  # only spreads load
+        self._looking: asyncio.TimerHandle | None = None
+        self._looking_at = 0.0
 
     @property
     def half_open(self) -> int:
@@ -256,12 +290,41 @@ class TcpNetwork(Network):
     ) -> TcpLink:
         link = TcpLink(stream, service, principal, handler, self._forget, outbound=outbound)
         self._links.add(link)
+        if principal.not_after:
+            own = self._security.own_leaf if self._security is not None and outbound else None
+            self._leaves.add(link, (principal.not_before, principal.not_after), self._clock(), own)
+            self._look_later()
         return link
+
+    def _look_later(self) -> None:
+        """Look at the leaves when the next one ages or ends; and now and then, since the wall clock may be set."""
+        if not len(self._leaves):
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + min(max(0.0, self._leaves.next() - self._clock()), LOOK)
+        if self._looking is not None:
+            if self._looking_at <= at:
+                return
+            self._looking.cancel()
+        self._looking, self._looking_at = loop.call_at(at, self._look), at  # uvloop's handles may not know when
+
+    def _look(self) -> None:
+        self._looking = None
+        over, ageing = self._leaves.look(self._clock())
+        for link in over:
+            assert self._security is not None
+            link.expire(self._security.threat_of_handshake(link.service, inbound=not link.outbound))
+        for link in ageing:
+            if link in self._links:
+                link.age()
+        self._look_later()
 
     def _report(
         self, stream: ByteStream, service: Ppid, handler: LinkHandler, ending: Ending, *, inbound: bool
     ) -> None:
         """A handshake that came to nothing is a refusal; a connection that was merely lost is not."""
+        if ending.cause is Cause.TAMPERED:  # right behind the handshake, before there was an association
+            handler.refused("2.10", where(stream), "TLS record", ending.reason)
         if self._security is None or ending.cause not in (Cause.HANDSHAKE, Cause.NOT_TLS):
             return
         threat = self._security.threat_of_handshake(service, inbound=inbound)
@@ -273,6 +336,7 @@ class TcpNetwork(Network):
         if link not in self._links:
             return
         self._links.discard(link)
+        self._leaves.remove(link)
         if not link.outbound and link.principal.role is not Role.UNVERIFIED:
             anonymous = link.principal.role is Role.ANONYMOUS
             whose = str(link.peer_addresses[0]) if anonymous else link.principal.name
@@ -289,6 +353,8 @@ class TcpNetwork(Network):
     async def close(self) -> None:
         """Stop listening, and end all associations."""
         self.stop_listening()
+        if self._looking is not None:
+            self._looking.cancel()
         for stream in self._half_open.forget_all():
             stream.abort()
         for link in list(self._links):

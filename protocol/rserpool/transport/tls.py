@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 
+from rserpool.identity.parsing import certificates_from_pem
+
 MOST_BEFORE_HANDSHAKE: Final = 16 * 1024
 """Octets fed to the engine before the handshake is done; a real one takes a tenth of that."""
 CIPHERS_TLS12: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
@@ -71,10 +73,10 @@ class Credentials:
         Raises:
             ValueError: one of them holds no certificate, or the key is not the leaf's.
         """
-        certificates = tuple(x509.load_pem_x509_certificates(chain)) if chain else ()
+        certificates = certificates_from_pem(chain) if chain else ()
         if key is not None and (not certificates or certificates[0].public_key() != key.public_key()):
             raise ValueError("the private key is not that of the certificate")
-        return cls(certificates, tuple(x509.load_pem_x509_certificates(bundle)), key)
+        return cls(certificates, certificates_from_pem(bundle), key)
 
     @classmethod
     def trusting(cls, bundle: bytes) -> Credentials:
@@ -92,7 +94,17 @@ def make_context(credentials: Credentials, *, require_certificate: bool) -> SSL.
     Args:
         credentials: own leaf and trusted authorities.
         require_certificate: a peer without a certificate is refused; else it is anonymous. Clients always require one.
+
+    Raises:
+        SSL.Error: OpenSSL cannot use them.
     """
+    try:
+        return _context(credentials, require_certificate=require_certificate)
+    except crypto.Error as e:  # what OpenSSL cannot even read, although it could be parsed; no SSL.Error by itself
+        raise SSL.Error(*e.args) from None
+
+
+def _context(credentials: Credentials, *, require_certificate: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS_TLS12)

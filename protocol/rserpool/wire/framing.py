@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from rserpool.wire.codes import MAX_MESSAGE
 from rserpool.wire.errors import DecodeError
+
+HEADER: Final = 4
 
 
 class Framer:
-    """Cuts a byte stream into messages. Holds at most one unfinished message: 65536 octets."""
+    """Cuts a byte stream into messages. Holds at most one unfinished message.
 
-    __slots__ = ("_buffer",)
+    Args:
+        longest: octets of a message at most, without its padding; more than that is not waited for.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buffer", "_longest")
+
+    def __init__(self, longest: int = MAX_MESSAGE) -> None:
         self._buffer = bytearray()
+        self._longest = longest
 
     @property
     def pending(self) -> int:
@@ -23,16 +33,19 @@ class Framer:
         """Take octets of the stream; returns the messages they complete, padding included.
 
         Raises:
-            DecodeError: a Message Length below 4. The stream cannot be read on from there.
+            DecodeError: a Message Length below 4, or longer than what is waited for. The stream cannot be read on from
+                there.
         """
         buffer = self._buffer
         buffer += data
         messages: list[bytes] = []
         at = 0
-        while len(buffer) - at >= 4:
+        while len(buffer) - at >= HEADER:
             length = int.from_bytes(buffer[at + 2 : at + 4])
-            if length < 4:
+            if length < HEADER:
                 raise DecodeError(at + 2, f"Message Length {length} is below 4: the stream is out of step")
+            if length > self._longest:
+                raise DecodeError(at + 2, f"Message Length {length}, {self._longest} at most")
             end = at + ((length + 3) & ~3)
             if len(buffer) < end:
                 break

@@ -396,6 +396,24 @@ def test_without_security_the_address_or_the_association_says_who_is_who() -> No
     assert taken == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
 
 
+@pytest.mark.rfc("PROTOCOL 10.5: what a registrar says of elements keeps none of them out")
+def test_who_finds_several_of_its_identifiers_taken_by_hearsay_is_robbed_and_may_register() -> None:
+    rig = Rig()
+    rig.peer(0xBEEF, foreign(1, identifier=7), foreign(1, identifier=8))
+    element = certified(rig, "element", "10.0.0.9", 7, 8, 9).register()
+    assert element.is_up()
+    assert rig.elements()[7]["transport"].split(":")[1] == "10.0.0.9"
+    assert [r.threat for r in rig.seen(Refused)] == []
+
+
+def test_what_others_have_registered_here_is_theirs_however_much_it_is() -> None:
+    rig = Rig()
+    certified(rig, "first", "10.0.0.1", 7, 10).register()
+    certified(rig, "second", "10.0.0.2", 8, 11).register()
+    third = certified(rig, "third", "10.0.0.3", 7, 8)
+    assert refused(third, third.offer()) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
+
+
 # -- the order of the checks
 
 FAULTS: list[tuple[CauseCode, str]] = [

@@ -236,8 +236,17 @@ class Registrations:
                 return registered_by == association.principal.name
         if self._liveness.association_of(key) == association.id:
             return True
-        own = {canonical_address(a) for a in association.peer_addresses}
-        return bool(known.transport.addresses) and all(canonical_address(a) in own for a in known.transport.addresses)
+        return _lives_at(association, known) or self._is_robbed(association, key[0])
+
+    def _is_robbed(self, association: Association, handle: bytes) -> bool:
+        """Whether others are said to be elements by several identifiers that this peer's certificate gives it.
+
+        One is an accident of 32 bits, and it takes its next. Two are the work of a registrar that lies (RFC 5355
+        2.17), which must not keep an element out of its pool by what nobody has proved.
+        """
+        known = (self._desk.space.get((handle, i)) for i in association.principal.pe_identifiers)
+        others = [e for e in known if e is not None and not _lives_at(association, e)]
+        return len(others) > 1 and all(self._liveness.identity_of((handle, e.identifier)) is None for e in others)
 
     def _granted(self, association: Association, wanted: PoolElement) -> tuple[PoolElement, tuple[ErrorCause, ...]]:
         """The element as it is registered, and the warning if that is not what it asked for."""
@@ -262,6 +271,13 @@ class Registrations:
             return element, ()
         element = replace(element, life=capped)
         return element, (invalid_values(encode_element(element, desk.dialect)),)
+
+
+def _lives_at(association: Association, element: PoolElement) -> bool:
+    """Whether all addresses of an element are those that a peer speaks from."""
+    own = {canonical_address(a) for a in association.peer_addresses}
+    addresses = element.transport.addresses
+    return bool(addresses) and all(canonical_address(a) in own for a in addresses)
 
 
 def _listening(association: Association, element: PoolElement) -> Iterable[Address]:
