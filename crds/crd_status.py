@@ -89,13 +89,19 @@ STATUS: Final[Schema] = _object(
         "authority": _object(
             "The pool's certificate authority.",
             {
-                "generation": _count("Generation of the CA in force."),
-                "phase": _text("Where a change of the CA is."),
+                "generation": _count("Generation of the CA that signs."),
+                "next": _count("Generation that is being prepared to replace it."),
+                "former": _count("Generation that it has replaced, and that is still being left."),
+                "phase": _text(
+                    "Where a replacement of the CA's key is: Active (there is none), Preparing, Activating, Retiring;"
+                    " Pending: the first CA is being made; Stopped: see the condition AuthorityReady."
+                ),
+                "since": _text("When the phase of a replacement began.", format="date-time"),
                 "notAfter": _text("When the CA certificate ends.", format="date-time"),
-                "missing": _texts("Pods that have not taken part in a change yet."),
+                "missing": _texts("Pods that have not taken part in a change yet, 20 at most."),
                 "keys": {
                     "type": "object",
-                    "description": "Public keys of the CA by generation: sha256 and their hash.",
+                    "description": "Public keys of the CAs that are trusted, by generation: sha256 and their hash.",
                     "additionalProperties": {"type": "string"},
                 },
             },

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from datetime import UTC, datetime
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
@@ -63,7 +62,7 @@ def _server_pool(observed: Observed) -> Object:
 async def _create_authority(effect: CreateAuthority, kube: Kube) -> None:
     """Make a CA; one that is there already is never overwritten."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = self_signed(key, effect.common_name, datetime.now(UTC), effect.life)
+    certificate = self_signed(key, effect.common_name, effect.at, effect.life)
     secret = tls_secret(effect.name, effect.namespace, dict(effect.labels), key, certificate.public_bytes(PEM))
     try:
         await kube.create(SECRET, effect.namespace, secret)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rserpool.authority.embedded import self_signed
 from rserpool.authority.serving import InstallationAuthority
+from rserpool.identity.parsing import certificate_from_pem
 from rserpool_operator import names
 from rserpool_operator.carry_out import PEM, tls_secret
 from rserpool_operator.kube import Kube, KubeError, Object
@@ -56,7 +57,7 @@ def key_pair_of(secret: Object, name: str) -> tuple[x509.Certificate, ec.Ellipti
     """
     data = secret.get("data") or {}
     try:
-        certificate = x509.load_pem_x509_certificate(base64.b64decode(data["tls.crt"]))
+        certificate = certificate_from_pem(base64.b64decode(data["tls.crt"]))
         key = serialization.load_pem_private_key(base64.b64decode(data["tls.key"]), password=None)
     except Exception as e:  # noqa: BLE001 - whatever a parser says, its text must not get out: it may hold the key
         raise InstallationError(f"Secret {name} holds no certificate with its key ({type(e).__name__})") from None

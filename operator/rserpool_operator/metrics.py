@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from rserpool import __version__
 
+POOL: Final = ("namespace", "pool")
 _SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -29,6 +33,25 @@ class OperatorMetrics:
         self.reconcile_seconds = Histogram(
             "rserpool_operator_reconcile_seconds", "How long that took.", buckets=_SECONDS, registry=registry
         )
+        self.ca_not_after = Gauge(
+            "rserpool_operator_ca_not_after_timestamp_seconds",
+            "When the CA that signs a pool's certificates expires.",
+            POOL,
+            registry=registry,
+        )
+        self.ca_phase = Gauge(
+            "rserpool_operator_ca_phase",
+            "1 for where the replacement of a pool's CA is.",
+            [*POOL, "phase"],
+            registry=registry,
+        )
+        self.ca_missing = Gauge(
+            "rserpool_operator_ca_missing",
+            "Pods that have not taken part in a change of the pool's CA yet, 20 at most.",
+            POOL,
+            registry=registry,
+        )
+        self._phases: dict[tuple[str, str], str] = {}
         self.writes = Counter("rserpool_operator_effects", "Effects carried out, by kind.", ["kind"], registry=registry)
         self.api = Counter(
             "rserpool_operator_api_requests",
@@ -54,3 +77,26 @@ class OperatorMetrics:
         self.admissions = Counter(
             "rserpool_operator_admissions", "Pods that were looked at, by outcome.", ["outcome"], registry=registry
         )
+
+    def show_authority(self, namespace: str, pool: str, authority: Mapping[str, Any]) -> None:
+        """Show a pool's ``status.authority``."""
+        key, phase = (namespace, pool), str(authority.get("phase", ""))
+        if self._phases.get(key) not in (None, phase):
+            self.ca_phase.remove(*key, self._phases[key])
+        if phase:
+            self._phases[key] = phase
+            self.ca_phase.labels(*key, phase).set(1)
+        self.ca_missing.labels(*key).set(len(authority.get("missing") or ()))
+        not_after = authority.get("notAfter")
+        if not_after:
+            self.ca_not_after.labels(*key).set(datetime.fromisoformat(not_after).timestamp())
+
+    def forget_authority(self, namespace: str, pool: str) -> None:
+        """The pool is gone, or another replica tells of it now."""
+        key = (namespace, pool)
+        phase = self._phases.pop(key, None)
+        if phase is not None:
+            self.ca_phase.remove(*key, phase)
+        for gauge in (self.ca_missing, self.ca_not_after):
+            with suppress(KeyError):
+                gauge.remove(*key)

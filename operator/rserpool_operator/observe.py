@@ -17,7 +17,9 @@ from rserpool.pool.problems import explain
 from rserpool.pool.rules import check
 from rserpool.session.cookies import SHORTEST_KEY
 from rserpool_operator import names
+from rserpool_operator.generations import generations_of
 from rserpool_operator.installation import Installation
+from rserpool_operator.installation_ca import InstallationError, key_pair_of
 from rserpool_operator.kube import Kind, Kube, KubeError, Object, Ref, kind_of
 from rserpool_operator.kube.kinds import (
     CERTIFICATE,
@@ -80,8 +82,17 @@ async def observe(
     installation: Installation,
     reports: Mapping[str, Report],
     listening: timedelta = timedelta.max,
+    now: datetime | None = None,
 ) -> Observed:
     """Read all there is about one pool; what was reported, and for how long we have listened, is known already.
+
+    Args:
+        kube: where it is read.
+        raw: the ServerPool.
+        installation: whose.
+        reports: what the pool's processes said last, by pod UID.
+        listening: for how long they could.
+        now: the time, UTC; ``None``: the clock's.
 
     Raises:
         KubeError: something cannot be read; then nothing may be decided.
@@ -97,10 +108,11 @@ async def observe(
             objects[ref] = live
     objects |= {ref: live for ref, live in foreign.items() if ref.kind in (CERTIFICATE, ISSUER)}
     if pool is not None and pool.spec.security.signer.type is SignerType.CERT_MANAGER:
-        for ref in _authority_refs(installation.namespace, _authority_name(raw, pool)):
-            live = objects.get(ref) or await kube.get(ref.kind, ref.namespace, ref.name)
-            if live is not None:
-                objects[ref] = live
+        for generation in generations_of(raw, pool).involved:
+            for ref in _authority_refs(installation.namespace, _authority_name(raw, pool, generation)):
+                live = objects.get(ref) or await kube.get(ref.kind, ref.namespace, ref.name)
+                if live is not None:
+                    objects[ref] = live
     user_namespaces = await _user_namespaces(kube, pool, installation) if pool is not None else ()
     for other in user_namespaces:  # by name too: what has ours may be somebody else's
         ref = Ref(CONFIG_MAP, other, names.users_config_map(name, namespace))
@@ -108,18 +120,20 @@ async def observe(
         if live is not None:
             objects[ref] = live
     foreign.pop(Ref(CONFIG_MAP, namespace, names.users_config_map(name, namespace)), None)
+    authorities = await _authorities(kube, pool, raw, installation, objects) if pool is not None else ()
     pods = await member_pods(kube, namespace, name)
     selector = ",".join(f"{key}={value}" for key, value in registrar_selector(name).items())
     controller = objects.get(Ref(STATEFUL_SET, namespace, names.registrar_set(name)), {}).get("metadata", {}).get("uid")
     registrars = [p for p in await kube.list(POD, namespace, selector) if _is_controlled(p, controller)]
     return Observed(
-        now=datetime.now(UTC),
+        now=now or datetime.now(UTC),
         raw=raw,
         pool=pool,
         problems=problems,
         objects=objects,
         foreign=foreign,
-        authority=await _authority(kube, pool, raw, installation, objects) if pool is not None else AuthorityState(),
+        authority=authorities[0][1] if authorities else AuthorityState(),
+        others=dict(authorities[1:]),
         cookies=await cookie_state(kube, raw, pool, installation.namespace),
         members=tuple(_member(pod) for pod in pods),
         registrars=tuple(_registrar(pod) for pod in registrars),
@@ -139,8 +153,7 @@ def _own_refs(namespace: str, name: str) -> Iterable[Ref]:
     yield Ref(SERVICE, namespace, names.peers_service(name))
 
 
-def _authority_name(raw: Object, pool: ServerPool) -> str:
-    generation = generation_in_force(raw, pool)
+def _authority_name(raw: Object, pool: ServerPool, generation: int) -> str:
     return names.authority(pool.metadata.namespace, pool.metadata.name, raw["metadata"]["uid"], generation)
 
 
@@ -177,20 +190,38 @@ async def _list_if_installed(kube: Kube, kind: Kind, namespace: str, labels: str
         raise
 
 
-async def _authority(
+async def _authorities(
     kube: Kube, pool: ServerPool, raw: Object, installation: Installation, objects: Mapping[Ref, Object]
-) -> AuthorityState:
-    """The CA, without its key."""
+) -> tuple[tuple[int, AuthorityState], ...]:
+    """The CAs by generation, the one that signs first, without their keys."""
     signer = pool.spec.security.signer.type
     available = signer is SignerType.EMBEDDED or await has_cert_manager(kube, installation.namespace)
+    record, uid = generations_of(raw, pool), raw["metadata"]["uid"]
     if signer is SignerType.ISSUER_REF:
-        return AuthorityState(available=available)
-    name, uid = _authority_name(raw, pool), raw["metadata"]["uid"]
-    secret = await kube.get(SECRET, installation.namespace, name)
-    ours = secret is not None and (secret["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid
-    certificate = certificate_of(secret) if secret is not None and ours else b""
-    live = objects.get(Ref(CERTIFICATE, installation.namespace, name), {})
-    return AuthorityState(available=available, exists=secret is not None, certificate=certificate, says=_says(live))
+        return ((record.generation, AuthorityState(available=available)),)
+    found = []
+    for generation in record.involved:
+        name = _authority_name(raw, pool, generation)
+        secret = await kube.get(SECRET, installation.namespace, name)
+        ours = secret is not None and (secret["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid
+        state = AuthorityState(
+            available=available,
+            exists=secret is not None,
+            certificate=certificate_of(secret) if secret is not None and ours else b"",
+            sound=secret is not None and ours and _is_pair(secret, name),
+            says=_says(objects.get(Ref(CERTIFICATE, installation.namespace, name), {})),
+        )
+        found.append((generation, state))
+    return tuple(found)
+
+
+def _is_pair(secret: Object, name: str) -> bool:
+    """Whether there is a key, and it is the certificate's: one that does not fit would sign nothing."""
+    try:
+        key_pair_of(secret, name)
+    except InstallationError:
+        return False
+    return True
 
 
 async def cookie_state(kube: Kube, raw: Object, pool: ServerPool | None, namespace: str) -> CookieState:
@@ -234,12 +265,6 @@ def _cookie_keys(data: Mapping[str, str]) -> Iterable[tuple[int, bytes]]:
             continue
         if number.isascii() and number.isdigit() and int(number) <= 255 and len(key) >= SHORTEST_KEY:
             yield int(number), key
-
-
-def generation_in_force(raw: Object, pool: ServerPool) -> int:
-    """The CA generation whose key is recorded; before there is one, that of the spec."""
-    recorded = ((raw.get("status") or {}).get("authority") or {}).get("keys") or {}
-    return max((int(g) for g in recorded if str(g).isdigit()), default=pool.spec.security.ca.generation)
 
 
 def certificate_of(secret: Object) -> bytes:
@@ -295,11 +320,13 @@ def _member(pod: Object) -> Member:
     version = (metadata.get("annotations") or {}).get(names.INJECTED, "")
     containers = pod["spec"].get("initContainers") or []
     injected = any(c.get("name") == names.SIDECAR for c in containers)
+    own = [c for c in (pod.get("status") or {}).get("initContainerStatuses") or [] if c.get("name") == names.SIDECAR]
     return Member(
         name=metadata["name"],
         uid=metadata["uid"],
         version=version if injected else "",
         service_account=pod["spec"].get("serviceAccountName") or "default",
+        started=_has_started(pod, own),
     )
 
 
@@ -311,6 +338,17 @@ def _registrar(pod: Object) -> RegistrarPod:
         uid=metadata["uid"],
         ready=ready and "deletionTimestamp" not in metadata,
         trouble=_trouble(status),
+        started=_has_started(pod, status.get("containerStatuses") or []),
+    )
+
+
+def _has_started(pod: Object, containers: Iterable[Object]) -> bool:
+    """Whether our container may ever have run. Until it has, the pod is Pending; the reverse does not hold."""
+    if (pod.get("status") or {}).get("phase") != "Pending":
+        return True
+    return any(
+        c.get("restartCount") or c.get("lastState") or set(c.get("state") or {}) & {"running", "terminated"}
+        for c in containers
     )
 
 

@@ -17,12 +17,14 @@ class Member:
 
     Attributes:
         version: of its sidecar; empty: it has none.
+        started: its sidecar may have run, and so may hold a leaf.
     """
 
     name: str
     uid: str
     version: str = ""
     service_account: str = ""
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +33,14 @@ class RegistrarPod:
 
     Attributes:
         trouble: why its container does not run, in Kubernetes' words; empty: it runs.
+        started: its container may have run, and so may hold a leaf.
     """
 
     name: str
     uid: str
     ready: bool = False
     trouble: str = ""
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class Report:
         transports: in use.
         state: as a registrar or a sidecar tells it.
         at: when, UTC.
+        issuer: hash of the key of the CA that signed the leaf it was seen with; empty: not known.
     """
 
     role: str
@@ -55,6 +60,7 @@ class Report:
     transports: tuple[str, ...]
     state: Mapping[str, object]
     at: datetime
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +71,14 @@ class AuthorityState:
         available: whoever makes it is installed.
         exists: its Secret is there.
         certificate: PEM; empty: none that can be read yet.
+        sound: the key beside it is the certificate's.
         says: what its maker says while there is none.
     """
 
     available: bool = True
     exists: bool = False
     certificate: bytes = b""
+    sound: bool = False
     says: str = ""
 
 
@@ -106,6 +114,8 @@ class Observed:
         raw: the ServerPool as the API server has it.
         pool: the same, read; ``None`` if it has faults, which ``problems`` name.
         objects: those of our objects, and of objects with their names, that are there.
+        authority: the CA that signs.
+        others: CAs that are being prepared or left, by generation.
         foreign: our objects outside the pool's namespace, found by its UID.
         user_namespaces: those whose pods may use the pool, its own included.
         reports: by pod UID.
@@ -119,6 +129,7 @@ class Observed:
     objects: Mapping[Ref, Object] = field(default_factory=dict)
     foreign: Mapping[Ref, Object] = field(default_factory=dict)
     authority: AuthorityState = field(default_factory=AuthorityState)
+    others: Mapping[int, AuthorityState] = field(default_factory=dict)
     cookies: CookieState = field(default_factory=CookieState)
     members: tuple[Member, ...] = ()
     registrars: tuple[RegistrarPod, ...] = ()

@@ -24,7 +24,10 @@ class Reason(StrEnum):
     BUNDLE_UNREADABLE = "BundleUnreadable"
     CA_LOST = "CALost"
     CA_EXPIRED = "CAExpired"
-    GENERATION_NOT_SUPPORTED = "GenerationNotSupported"
+    CA_EXPIRES_SOON = "CAExpiresSoon"
+    CA_REPLACING = "CAReplacing"
+    CA_REPLACEMENT_WAITS = "CAReplacementWaits"
+    FORMER_CA_LOST = "FormerCALost"
     REGISTRARS_READY = "RegistrarsReady"
     REGISTRARS_STARTING = "RegistrarsStarting"
     REGISTRARS_UNAVAILABLE = "RegistrarsUnavailable"
@@ -79,11 +82,23 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
     ),
     Reason.CA_EXPIRED: (
         "The CA's certificate has expired; nothing is signed.",
-        "Delete and re-create the pool.",
+        "Wait: a CA made for the pool is replaced by itself, and pods enrol again. IssuerRef: renew your issuer's CA.",
     ),
-    Reason.GENERATION_NOT_SUPPORTED: (
-        "`security.ca.generation` was raised, and this version cannot replace a CA's key.",
-        "Write the former number; the pool goes on with the former key.",
+    Reason.CA_EXPIRES_SOON: (
+        "The CA's certificate has lived five sixths of its life, and still signs.",
+        "Look at `status.authority`: what does the replacement wait for? With IssuerRef: renew your issuer's CA.",
+    ),
+    Reason.CA_REPLACING: (
+        "The CA's key is being replaced, on demand or after two thirds of its life; the message says how far it is.",
+        "Nothing; it takes some four minutes.",
+    ),
+    Reason.CA_REPLACEMENT_WAITS: (
+        "The replacement of the CA's key has waited for more than ten minutes for the pods that the message names.",
+        "Look at those pods, or delete them; if they will never answer, go on with the command in the message.",
+    ),
+    Reason.FORMER_CA_LOST: (
+        "The Secret of a CA that is being replaced is gone while pods have certificates of it. Nothing is signed.",
+        "Restore the Secret from a backup; or go on without these pods: `rserpool rotate-ca --go-on NS/POOL`.",
     ),
     Reason.REGISTRARS_READY: ("All registrars serve.", "Nothing."),
     Reason.REGISTRARS_STARTING: ("Registrars are starting.", "Wait."),

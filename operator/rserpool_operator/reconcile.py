@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rserpool_operator.carry_out import carry_out
@@ -30,13 +30,20 @@ class Reconciler:
     """Reconciles pools, in the leader."""
 
     def __init__(
-        self, kube: Kube, installation: Installation, boards: Boards, notes: Notes, metrics: OperatorMetrics
+        self,
+        kube: Kube,
+        installation: Installation,
+        boards: Boards,
+        notes: Notes,
+        metrics: OperatorMetrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
         self._installation = installation
         self._boards = boards
         self._notes = notes
         self._metrics = metrics
+        self._clock = clock
         self._ready: dict[Key, bool] = {}
         self._began: float | None = None
 
@@ -70,7 +77,8 @@ class Reconciler:
             return await self._gone(key)
         self._boards.expire(key, FORGOTTEN)
         listening = timedelta(seconds=time.monotonic() - self._began)
-        observed = await observe(self._kube, raw, self._installation, self._boards.reports(key), listening)
+        reports, now = self._boards.reports(key), self._clock()
+        observed = await observe(self._kube, raw, self._installation, reports, listening, now)
         decided = plan(observed, self._installation)
         if decided.channel is not None:
             self._boards.tell(key, decided.channel)
@@ -86,6 +94,7 @@ class Reconciler:
         """There is no such pool: its processes go on; pods that wait for it are told."""
         self._boards.forget(key)
         self._ready.pop(key, None)
+        self._metrics.forget_authority(key.namespace, key.name)
         self._show()
         message = f"there is no ServerPool {key}: the sidecar waits until it is created"
         for pod in await member_pods(self._kube, key.namespace, key.name):
@@ -101,6 +110,7 @@ class Reconciler:
     def _count(self, key: Key, decided: Plan, raw: Object) -> None:
         status = decided.status if decided.status is not None else raw.get("status") or {}
         conditions = status.get("conditions") or []
+        self._metrics.show_authority(key.namespace, key.name, status.get("authority") or {})
         self._ready[key] = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
         self._show()
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from rserpool.authority.serving import ServingKeyAndChain
 from rserpool.identity import IdentityError
 from rserpool.identity.certificates import Leaf, leaf_of
+from rserpool.identity.parsing import certificate_from_der, certificates_from_pem
 from rserpool_operator import names
 from rserpool_operator.authorities import AuthorityError, bundle_of
 from rserpool_operator.authorities.signing import issued_by
@@ -27,6 +28,7 @@ from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import POD, SERVER_POOL
 from rserpool_operator.observe import read_pool
+from rserpool_operator.plan.certificates import key_hash_of
 from rserpool_operator.server_tls import server_context
 
 _log: Final = logging.getLogger(__name__)
@@ -108,7 +110,7 @@ class Truster:
                 continue
             try:
                 pem = await bundle_of(self._kube, raw, pool, self._installation.namespace)
-                found = tuple(x509.load_pem_x509_certificates(pem))
+                found = certificates_from_pem(pem)
             except (AuthorityError, ValueError):
                 continue
             if any(by_subject.setdefault(c.subject, c) != c for c in found):
@@ -131,7 +133,7 @@ class Truster:
             KubeError: that cannot be found out now.
         """
         try:
-            certificate = x509.load_der_x509_certificate(der)
+            certificate = certificate_from_der(der)
             leaf = leaf_of(certificate)
         except (ValueError, IdentityError) as e:
             raise TrustError(f"the certificate is no leaf of ours: {e}") from None
@@ -147,6 +149,13 @@ class Truster:
         if leaf.not_after <= datetime.now(UTC):
             raise TrustError(f"the certificate of {identity} has expired")
         return leaf
+
+    def issuer_of(self, der: bytes) -> str:
+        """Hash of the key of the CA that signed a leaf which :meth:`verified` has let pass; empty if none is known."""
+        certificate = certificate_from_der(der)
+        identity = leaf_of(certificate).identity
+        authorities = self._bundles.get((identity.namespace, identity.pool), ())
+        return next((key_hash_of(a) for a in authorities if issued_by(certificate, a)), "")
 
     async def find_pod(self, namespace: str, uid: str) -> str:
         """The name of the pod with that UID; empty if it is gone.

@@ -9,6 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+from OpenSSL import crypto
 
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority, SigningError, make_request
@@ -263,3 +265,28 @@ def test_who_asks_for_more_than_names_is_told_what_is_wrong() -> None:
     asked = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     text = refusal(asked.public_bytes(serialization.Encoding.PEM))
     assert "subjectAltName and no other extension" in text
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_leaves_of_a_ca_that_others_made_are_believed_however_it_names_its_key(named: bool) -> None:
+    """OpenSSL looks for an issuer by that name: cert-manager's is another part of another hash than ours."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "others")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    if named:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier(b"by other means, 20 o"), critical=False)
+    ca = EmbeddedAuthority(builder.sign(key, hashes.SHA256()), HOUR, key)
+    leaf = sign(ca, identity())
+    store = crypto.X509Store()
+    store.add_cert(crypto.X509.from_cryptography(ca.certificate))
+    store.set_time(NOW)
+    crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf)).verify_certificate()

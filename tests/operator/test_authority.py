@@ -132,22 +132,6 @@ def test_a_ca_is_made_once_however_often_the_operator_dies(crash: int) -> None:
     assert len(found) == 1
 
 
-def test_a_higher_generation_is_refused_and_the_former_key_goes_on() -> None:
-    cluster, key = settled("CertManager")
-    since, keys = len(cluster.world.writes), cluster.status(key)["authority"]["keys"]
-    cluster.change(key, lambda raw: raw["spec"]["security"].update(ca={"generation": 2}))
-    assert cluster.settle(key)
-    assert cluster.condition(key, "AuthorityReady") == ("True", "GenerationNotSupported")
-    assert cluster.condition(key, "Stalled") == ("True", "GenerationNotSupported")
-    assert "generation: 1" in message(cluster, key, "Stalled")
-    assert cluster.status(key)["authority"]["keys"] == keys
-    assert cluster.ready(key)
-    assert made(cluster, since) == []
-    cluster.change(key, lambda raw: raw["spec"]["security"].update(ca={"generation": 1}))
-    assert cluster.settle(key)
-    assert cluster.condition(key, "AuthorityReady") == ("True", "AuthorityIssued")
-
-
 @pytest.mark.parametrize("bundle", ["aGVsbG8=", "?", "LS0tLS1CRUdJTg=="])
 def test_a_bundle_without_a_certificate_is_named(bundle: str) -> None:
     cluster = Cluster()

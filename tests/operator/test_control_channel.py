@@ -70,6 +70,7 @@ def test_a_process_is_told_all_of_its_role_once_and_then_nothing() -> None:
         ({"bundle": "OTHER"}, {Role.REGISTRAR: {"bundle"}, Role.ELEMENT: {"bundle"}}),
         ({"renew": "now"}, {Role.REGISTRAR: {"renew"}, Role.ELEMENT: {"renew"}}),
         ({"revoked": (UID,)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: set()}),
+        ({"serials": ("0abc",)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: set()}),
         ({}, {Role.REGISTRAR: set(), Role.ELEMENT: set()}),
     ],
 )
@@ -296,6 +297,42 @@ def test_a_pod_that_is_no_member_any_more_is_told_nothing(how: str) -> None:
         registrar = found.leaf(identity(Role.REGISTRAR, SECOND_UID))
         _, news = await ask(found, body("registrar"), registrar)
         assert news["ended"]["pod_uids"] == [UID]
+
+    served(test)
+
+
+@pytest.mark.parametrize("role", [Role.ELEMENT, Role.REGISTRAR])
+def test_a_leaf_that_was_revoked_is_told_nothing_and_registrars_are_told_of_it(role: Role) -> None:
+    async def test(found: Served) -> None:
+        leaf, other = found.leaf(identity(role)), found.leaf(identity(role))
+        number = f"{leaf.chain[0].serial_number:x}"
+        assert (await ask(found, body(role.value), leaf))[0] == 200
+        found.world.change(
+            next(r for r in found.world.objects if r.kind.kind == "ServerPool" and r.namespace == "demo"),
+            lambda raw: raw["spec"]["security"].update(revoked=[f"serial:{number.upper()}"]),
+        )
+        await found.cluster.reconcile(ECHO)
+        status, answer = await ask(found, body(role.value), leaf)
+        assert (status, answer["reason"]) == (403, "LeafRevoked")
+        assert (await ask(found, body(role.value), other))[0] == 200
+        _, news = await ask(found, body("registrar"), found.leaf(identity(Role.REGISTRAR, SECOND_UID)))
+        assert [int(serial, 16) for serial in news["ended"]["serials"]] == [leaf.chain[0].serial_number]
+        assert news["ended"]["pod_uids"] == []
+
+    served(test)
+
+
+def test_a_service_account_that_was_revoked_takes_all_its_pods_with_it() -> None:
+    async def test(found: Served) -> None:
+        found.world.change(
+            next(r for r in found.world.objects if r.kind.kind == "ServerPool" and r.namespace == "demo"),
+            lambda raw: raw["spec"]["security"].update(revoked=["default"]),
+        )
+        await found.cluster.reconcile(ECHO)
+        status, answer = await ask(found, leaf=found.leaf())
+        assert (status, answer["reason"]) == (403, "Revoked")
+        _, news = await ask(found, body("registrar"), found.leaf(identity(Role.REGISTRAR, SECOND_UID)))
+        assert (news["ended"]["pod_uids"], news["ended"]["serials"]) == ([UID], [])
 
     served(test)
 

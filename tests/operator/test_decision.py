@@ -194,6 +194,15 @@ def test_a_pod_that_the_pool_has_revoked_is_refused_whatever_it_is(role: Role) -
     assert words(may(**changed(role, "facts", pool=others))) == "granted"
 
 
+@pytest.mark.parametrize("role", BOTH)
+def test_a_leaf_that_the_pool_has_revoked_is_refused_and_another_one_of_the_same_pod_is_not(role: Role) -> None:
+    revoking = pool(security={"revoked": ["serial:0aBc"]})
+    found = changed(role, "facts", pool=revoking)
+    for serial, word in ((0xABC, "LeafRevoked"), (0xABD, "granted"), (0, "granted")):
+        found["bearer"] = replace(found["bearer"], serial=serial)
+        assert words(may(**found)) == word
+
+
 def test_a_member_is_no_registrar_and_a_registrar_no_member() -> None:
     assert words(may(**changed(Role.ELEMENT, "claim", role=Role.REGISTRAR))) == "NotARegistrar"
     assert words(may(**changed(Role.REGISTRAR, "claim", role=Role.ELEMENT))) == "NotAMember"

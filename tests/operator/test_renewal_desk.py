@@ -20,6 +20,7 @@ from support.rig_served import (
     HERE,
     OTHER,
     SECOND_UID,
+    TOKEN,
     UID,
     Served,
     asked,
@@ -87,6 +88,20 @@ def test_a_leaf_is_looked_at_as_closely_as_a_token(word: str) -> None:
         assert await renewal(found, found.leaf()) == (200, "granted")
         REVOKING[word](found)
         assert await renewal(found, found.leaf()) == (403, word)
+
+    served(test)
+
+
+def test_a_leaf_that_was_revoked_renews_nothing_and_its_pod_obtains_another_one_with_its_token() -> None:
+    async def test(found: Served) -> None:
+        leaf, other = found.leaf(), found.leaf()
+        number = f"{leaf.chain[0].serial_number:x}"
+        change = {"revoked": [f"serial:{number}"]}
+        found.world.change(pool_ref(ECHO), lambda raw: raw["spec"]["security"].update(change))
+        assert await renewal(found, leaf) == (403, "LeafRevoked")
+        assert await renewal(found, other) == (200, "granted")
+        request, _ = asked()
+        assert (await found.client.enrol(request, TOKEN)).chain
 
     served(test)
 

@@ -25,6 +25,7 @@ class Pool:
 
     Attributes:
         wanted: registrars.
+        asked_generation: of the CA, as the spec has it.
         conditions: by type.
     """
 
@@ -40,6 +41,7 @@ class Pool:
     created: str
     status: Mapping[str, Any]
     conditions: Mapping[str, Manifest]
+    asked_generation: int = 1
 
     @property
     def full(self) -> str:
@@ -68,6 +70,7 @@ def read_pool(raw: Manifest) -> Pool:
         created=metadata.get("creationTimestamp") or "",
         status=status,
         conditions={c["type"]: c for c in status.get("conditions") or []},
+        asked_generation=int(((spec.get("security") or {}).get("ca") or {}).get("generation", 1)),
     )
 
 

@@ -25,5 +25,6 @@ def run_renew(kubectl: Kubectl, name: str) -> int:
     kubectl.run("annotate", KIND, pool.name, "--overwrite", mark, namespace=pool.namespace)
     print(f"{pool.full}: renewal asked for at {when}")
     print("Registrars obtain new certificates and keys within seconds, sidecars within 40 s; the authority stays.")
-    print("No connection is closed. If the operator or the authority cannot be reached, all go on with what they have.")
+    print("Every connection is replaced by a newer one first.")
+    print("If the operator or the authority cannot be reached, all go on with what they have.")
     return 0

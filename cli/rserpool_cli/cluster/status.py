@@ -189,9 +189,11 @@ def _authority(pool: Pool) -> Iterator[str]:
         yield "Authority: nothing is told of it yet"
         return
     expiry = f", its certificate ends {told['notAfter']}" if told.get("notAfter") else ""
-    yield f"Authority: generation {told.get('generation', '?')}, {told.get('phase', '?')}{expiry}"
+    other = f", generation {told['next']} comes" if told.get("next") else ""
+    other = f", generation {told['former']} goes" if told.get("former") else other
+    yield f"Authority: generation {told.get('generation', '?')}, {told.get('phase', '?')}{other}{expiry}"
     if told.get("missing"):
-        yield f"  not loaded yet by {', '.join(told['missing'])}"
+        yield f"  {'it waits for' if other else 'not loaded yet by'} {', '.join(told['missing'])}"
 
 
 def _events(seen: Seen) -> Iterator[str]:

@@ -17,15 +17,17 @@ from rserpool.authority import EmbeddedAuthority, SigningError, names_of_request
 from rserpool.authority.requests import subject_alternative_names
 from rserpool.identity import IdentityError, LeafIdentity
 from rserpool.identity.certificates import leaf_of
+from rserpool.identity.parsing import certificates_from_pem, request_from_pem
 from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
 from rserpool_operator import names
+from rserpool_operator.generations import generations_of
 from rserpool_operator.installation_ca import InstallationError, key_pair_of
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, SECRET
 from rserpool_operator.manifests import authority as manifests
-from rserpool_operator.observe import certificate_of, generation_in_force
-from rserpool_operator.plan.authority import key_hash
+from rserpool_operator.observe import certificate_of
+from rserpool_operator.plan.certificates import key_hash
 
 PATIENCE: Final = 12.0
 """Seconds for cert-manager to sign in."""
@@ -37,38 +39,65 @@ class AuthorityError(Exception):
 
 
 async def bundle_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
-    """What is to be trusted in a pool, PEM: the CA that is recorded in its status, and no other.
+    """What is to be trusted in a pool, PEM: the CAs that are recorded in its status, and no others.
+
+    While a CA is being replaced, one of two that is lost takes nothing from the other.
 
     Raises:
-        AuthorityError: there is no such CA now.
+        AuthorityError: there is none of them now.
         KubeError: it cannot be read.
     """
     if pool.spec.security.signer.type is SignerType.ISSUER_REF:
         try:
             pem = base64.b64decode(pool.spec.security.signer.ca_bundle or "", validate=True)
-            x509.load_pem_x509_certificates(pem)
+            certificates_from_pem(pem)
         except (ValueError, binascii.Error):
             raise AuthorityError("spec.security.signer.caBundle holds no certificate") from None
         return pem
-    secret = await _secret(kube, raw, pool, namespace)
-    return certificate_of(secret)
+    found, reason = [], "the pool's CA is not there yet"
+    for generation in generations_of(raw, pool).trusted:
+        try:
+            found.append(certificate_of(await _secret(kube, raw, pool, namespace, generation)))
+        except AuthorityError as e:
+            reason = str(e)
+    if not found:
+        raise AuthorityError(reason)
+    return b"".join(found) if len(found) == 1 else b"".join(pem.rstrip(b"\n") + b"\n" for pem in found)
 
 
-async def _secret(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> Object:
-    generation = generation_in_force(raw, pool)
-    recorded = (((raw.get("status") or {}).get("authority") or {}).get("keys") or {}).get(str(generation))
-    name = _name(raw, pool)
+async def _whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
+    """The bundle that goes with a new leaf: with all whose leaves are in use, or whoever has it would refuse others."""
+    record = generations_of(raw, pool)
+    if pool.spec.security.signer.type is not SignerType.ISSUER_REF and record.former in record.keys:
+        assert record.former is not None
+        try:
+            await _secret(kube, raw, pool, namespace, record.former)
+        except AuthorityError:
+            raise AuthorityError("the CA that is being replaced is gone, and pods still need it") from None
+    return await bundle_of(kube, raw, pool, namespace)
+
+
+async def _secret(kube: Kube, raw: Object, pool: ServerPool, namespace: str, generation: int | None = None) -> Object:
+    """The Secret of a generation's CA, by default that of the one that signs.
+
+    Raises:
+        AuthorityError: it is not there, or holds another key than the one that is recorded.
+    """
+    record = generations_of(raw, pool)
+    generation = record.generation if generation is None else generation
+    recorded = record.keys.get(generation)
     if not recorded:
         raise AuthorityError("the pool's CA is not there yet")
-    secret = await kube.get(SECRET, namespace, name)
+    secret = await kube.get(SECRET, namespace, _name(raw, pool, generation))
     certificate = certificate_of(secret) if secret is not None else b""
     if secret is None or not certificate or key_hash(certificate) != recorded:
         raise AuthorityError("the pool's CA is not the one that is recorded in its status (CALost)")
     return secret
 
 
-def _name(raw: Object, pool: ServerPool) -> str:
-    uid, generation = raw["metadata"]["uid"], generation_in_force(raw, pool)
+def _name(raw: Object, pool: ServerPool, generation: int | None = None) -> str:
+    uid = raw["metadata"]["uid"]
+    generation = generations_of(raw, pool).generation if generation is None else generation
     return names.authority(pool.metadata.namespace, pool.metadata.name, uid, generation)
 
 
@@ -102,7 +131,9 @@ async def sign(
     """
     if pool.spec.security.signer.type is SignerType.EMBEDDED:
         return await _embedded(kube, raw, pool, namespace, identity, request, dns_names)
-    bundle = await bundle_of(kube, raw, pool, namespace)
+    if pool.spec.security.signer.type is SignerType.CERT_MANAGER:
+        await _secret(kube, raw, pool, namespace)  # the one that signs is there, and is the recorded one
+    bundle = await _whole_bundle(kube, raw, pool, namespace)
     _check(request, identity, dns_names)
     chain = await _cert_manager(kube, raw, pool, namespace, identity, request)
     _check_answer(chain, bundle, identity, request, dns_names)
@@ -119,13 +150,14 @@ async def _embedded(
     except InstallationError as e:
         raise AuthorityError(str(e)) from None
     authority = EmbeddedAuthority(certificate, pool.spec.security.leaf_duration, key)
-    return authority.sign(identity, request, datetime.now(UTC), dns_names), authority.bundle
+    bundle = await _whole_bundle(kube, raw, pool, namespace)
+    return authority.sign(identity, request, datetime.now(UTC), dns_names), bundle
 
 
 def _check(request: bytes, identity: LeafIdentity, dns_names: Sequence[str]) -> None:
     """cert-manager copies names from the request, so they are compared octet by octet before it sees them."""
     try:
-        parsed = x509.load_pem_x509_csr(request)
+        parsed = request_from_pem(request)
         sound, asked = parsed.is_signature_valid, names_of_request(parsed)
     except Exception as e:  # noqa: BLE001 - whatever a parser has to say to octets of a stranger
         raise SigningError(f"not a certificate request that can be read: {type(e).__name__}") from None
@@ -188,14 +220,14 @@ def _check_answer(
 ) -> None:
     """What an issuer gave is what was asked for, and of the authority that the pool trusts."""
     try:
-        certificates = x509.load_pem_x509_certificates(chain)
+        certificates = certificates_from_pem(chain)
         leaf = leaf_of(certificates[0])
     except (ValueError, IndexError, IdentityError) as e:
         raise AuthorityError(f"the issuer gave something that is no leaf of ours: {e}") from None
-    asked = x509.load_pem_x509_csr(request).public_key()
+    asked = request_from_pem(request).public_key()
     if leaf.identity != identity or leaf.dns_names != tuple(dns_names) or certificates[0].public_key() != asked:
         raise AuthorityError("the issuer gave a certificate for other names or another key than asked for")
-    if not any(issued_by(certificates[0], authority) for authority in x509.load_pem_x509_certificates(bundle)):
+    if not any(issued_by(certificates[0], authority) for authority in certificates_from_pem(bundle)):
         raise AuthorityError(
             "the issuer's leaf is not signed by an authority of the bundle: the one that signs must be in it"
         )

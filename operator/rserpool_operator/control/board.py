@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from rserpool.asap.authorisation import Role
+from rserpool.identity.revoked import serial_text
 from rserpool_operator.observed import Report
 from rserpool_operator.plan import Channel
-from rserpool_operator.plan.planner import version_of
+from rserpool_operator.plan.versions import version_of
 from rserpool_operator.work_queue import Key
 
 MOST_ENDED: Final = 10_000
@@ -78,6 +79,12 @@ class Boards:
         board = self._boards.get(key)
         return board is not None and uid in board.gone
 
+    def has_revoked(self, key: Key, serial: int) -> bool:
+        """Whether that leaf of the pool is to be refused, whoever shows it."""
+        board = self._boards.get(key)
+        channel = board.channel if board is not None else None
+        return channel is not None and serial_text(serial) in channel.serials
+
     def forget(self, key: Key) -> None:
         """The pool is gone; its processes go on with what they have."""
         board = self._boards.pop(key, None)
@@ -90,7 +97,8 @@ class Boards:
 
     def _renumber(self, board: _Board) -> None:
         channel = board.channel
-        board.versions = {"ended": version_of(sorted(board.gone))}
+        serials = channel.serials if channel is not None else ()
+        board.versions = {"ended": version_of([sorted(board.gone), serials])}
         if channel is not None:
             board.versions |= {
                 "registrar": version_of(channel.registrar),
@@ -115,8 +123,15 @@ class Boards:
         now = datetime.now(UTC)
         board.reports = {uid: r for uid, r in board.reports.items() if now - r.at <= longest}
 
-    def news(self, key: Key, role: Role, loaded: Mapping[str, str]) -> dict[str, Any] | None:
-        """What is new to a process; ``None`` while there is nothing to tell this pool at all."""
+    def news(self, key: Key, role: Role, loaded: Mapping[str, str], issuer: str = "") -> dict[str, Any] | None:
+        """What is new to a process; ``None`` while there is nothing to tell this pool at all.
+
+        Args:
+            key: the pool.
+            role: of the process.
+            loaded: versions in force in it.
+            issuer: hash of the key that signed the leaf it shows; empty: not known.
+        """
         board = self._board(key)
         channel, versions = board.channel, board.versions
         if channel is None:
@@ -128,10 +143,12 @@ class Boards:
             found["settings"] = {"version": versions[name], "tables": tables}
         if channel.bundle and loaded.get("bundle") != versions["bundle"]:
             found["bundle"] = {"version": versions["bundle"], "pem": channel.bundle}
-        if loaded.get("renew") != versions["renew"]:
+        strange = bool(channel.issuer and issuer) and issuer != channel.issuer
+        if loaded.get("renew") != versions["renew"] or strange:
             found["renew"] = {"version": versions["renew"]}
         if role is Role.REGISTRAR and loaded.get("ended") != versions["ended"]:
-            found["ended"] = {"version": versions["ended"], "pod_uids": sorted(board.gone)}
+            gone, serials = sorted(board.gone), list(channel.serials)
+            found["ended"] = {"version": versions["ended"], "pod_uids": gone, "serials": serials}
         return found
 
     async def wait(self, key: Key, seconds: float) -> None:
@@ -146,4 +163,4 @@ class Boards:
 def _telling(report: Report) -> object:
     """What of a report a status shows."""
     state = {k: v for k, v in report.state.items() if k in ("serving", "elements", "registered", "healthy")}
-    return (report.role, dict(report.loaded), report.transports, state)
+    return (report.role, dict(report.loaded), report.transports, report.issuer, state)

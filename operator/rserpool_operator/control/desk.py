@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from rserpool.asap.authorisation import Role
 from rserpool.asap.limits import Rate
 from rserpool.daemon.logs import PeerLog
 from rserpool.identity import LeafIdentity
+from rserpool.identity.revoked import LEAF_REVOKED
 from rserpool_operator.answers import certificate_of, granted, json_of, refused
 from rserpool_operator.buckets import Buckets
 from rserpool_operator.control.board import Boards
@@ -75,11 +77,15 @@ class ControlDesk:
         if not self._leading():
             return self._refuse(str(request.remote), 503, "NotLeader", "this replica does not lead; ask again")
         try:
-            identity = (await self._truster.verified(certificate)).identity
+            leaf = await self._truster.verified(certificate)
+            identity = leaf.identity
             if not self._buckets.allow(str(identity), self._clock()):
                 return self._refuse(str(identity), 429, "TooMany", "too many requests; ask later")
+            if self._boards.has_revoked(Key(identity.namespace, identity.pool), leaf.serial):
+                return self._refuse(str(identity), 403, LEAF_REVOKED, "the leaf is in spec.security.revoked")
             body = await json_of(request)
             role, wait, report = _read(body)
+            report = replace(report, issuer=self._truster.issuer_of(certificate))
             if identity.role is Role.ELEMENT and not await self._still_member(identity):
                 return self._refuse(str(identity), 403, "Revoked", NO_MEMBER)
         except TrustError as e:
@@ -109,13 +115,13 @@ class ControlDesk:
         if self._boards.has_ended(key, identity.pod_uid):
             return self._refuse(str(identity), 403, "Revoked", NO_MEMBER)
         self._boards.report(key, identity.pod_uid, report)
-        news = self._boards.news(key, identity.role, report.loaded)
+        news = self._boards.news(key, identity.role, report.loaded, report.issuer)
         if news is None:
             await self._boards.wait(key, FIRST_WAIT)
-            news = self._boards.news(key, identity.role, report.loaded)
+            news = self._boards.news(key, identity.role, report.loaded, report.issuer)
         elif not news and wait > 0:
             await self._boards.wait(key, wait)
-            news = self._boards.news(key, identity.role, report.loaded)
+            news = self._boards.news(key, identity.role, report.loaded, report.issuer)
         if news is None:
             return self._refuse(str(identity), 503, "NotKnownYet", "the pool has not been looked at yet; ask again")
         self._metrics.controls.labels("news" if news else "nothing_new").inc()

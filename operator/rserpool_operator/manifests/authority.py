@@ -69,6 +69,8 @@ def certificate(pool: ServerPool, uid: str, name: str, namespace: str, generatio
             "secretName": name,
             "secretTemplate": {"labels": authority_labels(pool, uid)},
             "duration": go_duration(pool.spec.security.ca.duration),
+            # with the same key; we replace the key before that, at two thirds of its life
+            "renewBefore": go_duration(pool.spec.security.ca.duration / 12),
             "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Never"},
             "usages": ["cert sign", "crl sign"],
             "issuerRef": {"name": f"{name}-root", "kind": "Issuer", "group": "cert-manager.io"},

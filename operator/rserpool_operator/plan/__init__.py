@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what is observed to what is to be done. Pure: the same observation always gives the same plan.
 
-``planner`` puts a plan together; ``authority`` decides about the CA, ``cookies`` about the keys of cookies, ``objects``
-which objects have to be written,
-``status`` what the pool says of itself, ``channel`` what its processes are told; ``effects`` is what plans consist of.
+``planner`` puts a plan together; ``authority`` decides about the CA that signs, ``replacement`` about the way to the
+next one, ``cookies`` about the keys of cookies, ``objects`` which objects have to be written, ``status``
+what the pool says of itself, ``channel`` what its processes are told; ``effects`` is what plans consist of.
 """
 
 from rserpool_operator.plan.effects import (

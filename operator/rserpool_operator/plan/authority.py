@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pool's CA: made once, recorded by its key's hash, and never silently another one."""
+"""The pool's CA: made once, recorded by its key's hash, and never silently another one.
+
+This is about the CA that signs; ``replacement`` leads from one to the next.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-
+from rserpool.identity.parsing import certificates_from_pem
 from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
 from rserpool_operator import names
+from rserpool_operator.generations import Generations
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object, ref_of
 from rserpool_operator.manifests import authority as manifests
-from rserpool_operator.observed import Observed
+from rserpool_operator.observed import AuthorityState, Observed
+from rserpool_operator.plan.certificates import LATE_AT, expiry, is_certificate, is_recorded, key_hash
 from rserpool_operator.plan.effects import CreateAuthority, Effect
 from rserpool_operator.plan.objects import apply_if_needed, owned_by
 from rserpool_operator.reasons import Reason
@@ -32,8 +33,11 @@ class AuthorityPlan:
     Attributes:
         ready: leaves may be signed.
         stalled: it will not get better by itself.
-        bundle: what is to be trusted, PEM; empty: nothing yet.
-        keys: hash of the public key by generation, to be recorded.
+        bundle: what is to be trusted, PEM; empty: nothing yet, or what was told last stands.
+        generations: to be recorded.
+        missing: pods that a replacement waits for.
+        issuer: hash of the key whose leaves are wanted; empty: any the bundle vouches for.
+        look_again: seconds after which a replacement can go on; ``None``: when something happens.
     """
 
     effects: tuple[Effect, ...] = ()
@@ -43,121 +47,92 @@ class AuthorityPlan:
     message: str
     bundle: str = ""
     not_after: datetime | None = None
-    generation: int = 1
-    keys: Object
+    generations: Generations
+    missing: tuple[str, ...] = ()
+    issuer: str = ""
+    look_again: float | None = None
 
 
-def plan_authority(observed: Observed, pool: ServerPool, installation: Installation) -> AuthorityPlan:
-    """Decide about the CA."""
-    recorded = dict(observed.status.get("authority", {}).get("keys", {}))
-    generation = pool.spec.security.ca.generation
-    if recorded and str(generation) not in recorded:
-        return _kept(observed, recorded, pool, installation)
-    if pool.spec.security.signer.type is SignerType.ISSUER_REF:
-        return _users_own(observed, pool, recorded)
-    return _our_own(observed, pool, installation, generation, recorded)
-
-
-def _kept(observed: Observed, recorded: Object, pool: ServerPool, installation: Installation) -> AuthorityPlan:
-    """Another generation is asked for, which this version cannot give: the former one goes on."""
-    former = max(recorded, key=int)
-    del pool, installation
-    return AuthorityPlan(
-        ready=_is_recorded(observed.authority.certificate, recorded.get(former, "")),
-        stalled=True,
-        reason=Reason.GENERATION_NOT_SUPPORTED,
-        message=f"replacing a CA's key is not in this version: write spec.security.ca.generation: {former}",
-        bundle=observed.authority.certificate.decode("ascii", "replace"),
-        not_after=expiry(observed.authority.certificate),
-        generation=int(former),
-        keys=recorded,
-    )
-
-
-def _users_own(observed: Observed, pool: ServerPool, recorded: Object) -> AuthorityPlan:
+def plan_users_own(observed: Observed, pool: ServerPool, record: Generations) -> AuthorityPlan:
+    """Decide about a CA that the user brings: its bundle is told, and its key is the user's to replace."""
     try:
         pem = base64.b64decode(pool.spec.security.signer.ca_bundle or "", validate=True)
-        authorities = x509.load_pem_x509_certificates(pem)
+        authorities = certificates_from_pem(pem)
     except (ValueError, binascii.Error):
-        authorities, pem = [], b""
+        authorities, pem = (), b""
     if not authorities:
         return AuthorityPlan(
             stalled=True,
             reason=Reason.BUNDLE_UNREADABLE,
             message="spec.security.signer.caBundle holds no certificate: write the issuer's PEM in base64",
-            keys=recorded,
+            generations=record,
         )
     if not observed.authority.available:
-        return _no_cert_manager(recorded)
-    not_after = min(a.not_valid_after_utc for a in authorities)
+        return _no_cert_manager(record)
+    first = min(authorities, key=lambda a: a.not_valid_after_utc)
+    not_after = first.not_valid_after_utc
     expired = not_after <= observed.now
+    late = observed.now >= not_after - (not_after - first.not_valid_before_utc) * (1 - LATE_AT)
     return AuthorityPlan(
         ready=not expired,
         stalled=expired,
-        reason=Reason.CA_EXPIRED if expired else Reason.AUTHORITY_ISSUED,
+        reason=Reason.CA_EXPIRED if expired else Reason.CA_EXPIRES_SOON if late else Reason.AUTHORITY_ISSUED,
         message=f"the bundle's first authority expires at {not_after.isoformat()}",
         bundle=pem.decode(),
         not_after=not_after,
-        keys=recorded,
+        generations=record,
     )
 
 
-def _no_cert_manager(recorded: Object) -> AuthorityPlan:
+def _no_cert_manager(record: Generations) -> AuthorityPlan:
     return AuthorityPlan(
         stalled=True,
         reason=Reason.CERT_MANAGER_MISSING,
         message="the cluster has no cert-manager: install it, or create the pool with security.signer.type: Embedded",
-        keys=recorded,
+        generations=record,
     )
 
 
-def _our_own(
-    observed: Observed, pool: ServerPool, installation: Installation, generation: int, recorded: Object
+def plan_our_own(
+    observed: Observed, pool: ServerPool, installation: Installation, record: Generations
 ) -> AuthorityPlan:
-    state = observed.authority
-    name = names.authority(pool.metadata.namespace, pool.metadata.name, observed.uid, generation)
-    known = recorded.get(str(generation), "")
+    """Decide about the CA that signs."""
+    state, generation = observed.authority, record.generation
+    known = record.keys.get(generation, "")
     accepted = bool(known) and observed.annotations.get(names.ACCEPT_CA) == known
-    if known and not accepted and not _is_recorded(state.certificate, known):
-        return _lost(observed, pool, name, known, recorded)
+    if known and not accepted and not is_recorded(state.certificate, known):
+        return _lost(observed, pool, known, record)
     if not state.available:
-        return _no_cert_manager(recorded)
-    wanted = _certificate_and_issuers(observed, pool, installation, name, generation)
-    taken = [ref_of(m) for m in wanted if not _free(observed, m)]
-    if taken:
-        return AuthorityPlan(
-            stalled=True,
-            reason=Reason.NAME_TAKEN,
-            message=f"{', '.join(str(ref) for ref in taken)} exists and is not this pool's: rename or delete it",
-            keys=recorded,
-            generation=generation,
-        )
-    effects = _make(observed, pool, installation, name, generation, wanted)
+        return _no_cert_manager(record)
+    making = make_authority(observed, pool, installation, generation, state)
+    if isinstance(making, str):
+        return AuthorityPlan(stalled=True, reason=Reason.NAME_TAKEN, message=making, generations=record)
     if not is_certificate(state.certificate):
+        name = authority_name(observed, pool, generation)
         return AuthorityPlan(
-            effects=effects,
+            effects=making,
             reason=Reason.WAITING_FOR_AUTHORITY,
             message=f"Certificate {installation.namespace}/{name}: {state.says or 'asked for'}",
-            keys=recorded,
-            generation=generation,
+            generations=record,
         )
     not_after = expiry(state.certificate)
     expired = not_after is not None and not_after <= observed.now
     return AuthorityPlan(
-        effects=effects,
+        effects=making,
         ready=not expired,
         stalled=expired,
         reason=Reason.CA_EXPIRED if expired else Reason.AUTHORITY_ISSUED,
         message=f"generation {generation} is valid until {not_after.isoformat() if not_after else 'an unknown time'}",
         bundle=state.certificate.decode(),
         not_after=not_after,
-        generation=generation,
-        keys=recorded | {str(generation): key_hash(state.certificate)},
+        generations=replace(record, keys={**record.keys, generation: key_hash(state.certificate)}),
+        issuer=known,
     )
 
 
-def _lost(observed: Observed, pool: ServerPool, name: str, known: str, recorded: Object) -> AuthorityPlan:
+def _lost(observed: Observed, pool: ServerPool, known: str, record: Generations) -> AuthorityPlan:
     what = "has another key than the one recorded" if observed.authority.certificate else "is gone"
+    name = authority_name(observed, pool, record.generation)
     command = (
         f"kubectl -n {pool.metadata.namespace} annotate --overwrite serverpool {pool.metadata.name}"
         f" {names.ACCEPT_CA}={known}"
@@ -166,7 +141,37 @@ def _lost(observed: Observed, pool: ServerPool, name: str, known: str, recorded:
         stalled=True,
         reason=Reason.CA_LOST,
         message=f"the CA in Secret {name} {what}: restore it, or accept a new one: {command}",
-        keys=recorded,
+        generations=record,
+    )
+
+
+def authority_name(observed: Observed, pool: ServerPool, generation: int) -> str:
+    """Of a generation's Certificate, Issuer and Secret."""
+    return names.authority(pool.metadata.namespace, pool.metadata.name, observed.uid, generation)
+
+
+def make_authority(
+    observed: Observed, pool: ServerPool, installation: Installation, generation: int, state: AuthorityState
+) -> tuple[Effect, ...] | str:
+    """What makes a generation's CA, or keeps its objects as they should be; a text: why that cannot be."""
+    name = authority_name(observed, pool, generation)
+    wanted = _certificate_and_issuers(observed, pool, installation, name, generation)
+    taken = [ref_of(m) for m in wanted if not _free(observed, m)]
+    if taken:
+        return f"{', '.join(str(ref) for ref in taken)} exists and is not this pool's: rename or delete it"
+    if wanted:
+        return tuple(effect for m in wanted if (effect := apply_if_needed(m, observed.objects)) is not None)
+    if state.exists:
+        return ()
+    return (
+        CreateAuthority(
+            name=name,
+            namespace=installation.namespace,
+            labels=manifests.authority_labels(pool, observed.uid),
+            common_name=manifests.common_name(pool.metadata.namespace, pool.metadata.name, observed.uid, generation),
+            life=pool.spec.security.ca.duration,
+            at=observed.now,
+        ),
     )
 
 
@@ -187,53 +192,3 @@ def _certificate_and_issuers(
 def _free(observed: Observed, manifest: Object) -> bool:
     live = observed.objects.get(ref_of(manifest))
     return live is None or owned_by(live, observed.uid)
-
-
-def _make(
-    observed: Observed,
-    pool: ServerPool,
-    installation: Installation,
-    name: str,
-    generation: int,
-    wanted: tuple[Object, ...],
-) -> tuple[Effect, ...]:
-    if wanted:
-        return tuple(effect for m in wanted if (effect := apply_if_needed(m, observed.objects)) is not None)
-    if observed.authority.exists:
-        return ()
-    return (
-        CreateAuthority(
-            name=name,
-            namespace=installation.namespace,
-            labels=manifests.authority_labels(pool, observed.uid),
-            common_name=manifests.common_name(pool.metadata.namespace, pool.metadata.name, observed.uid, generation),
-            life=pool.spec.security.ca.duration,
-        ),
-    )
-
-
-def key_hash(pem: bytes) -> str:
-    """SHA-256 of a CA's SubjectPublicKeyInfo, by which its key is recorded; empty of what is no certificate."""
-    if not is_certificate(pem):
-        return ""
-    key = x509.load_pem_x509_certificate(pem).public_key()
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return f"sha256:{hashlib.sha256(spki).hexdigest()}"
-
-
-def is_certificate(pem: bytes) -> bool:
-    """Whether that is a certificate that can be read, with a key of a kind we know."""
-    try:
-        x509.load_pem_x509_certificate(pem).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _is_recorded(pem: bytes, known: str) -> bool:
-    return bool(known) and key_hash(pem) == known
-
-
-def expiry(pem: bytes) -> datetime | None:
-    """When a CA expires."""
-    return x509.load_pem_x509_certificate(pem).not_valid_after_utc if is_certificate(pem) else None

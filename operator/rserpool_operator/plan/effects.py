@@ -20,13 +20,18 @@ class Apply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateAuthority:
-    """Make a CA key and its certificate, and keep both in a Secret that does not exist yet."""
+    """Make a CA key and its certificate, and keep both in a Secret that does not exist yet.
+
+    Attributes:
+        life: how long it is valid, from ``at`` on.
+    """
 
     name: str
     namespace: str
     labels: Mapping[str, str]
     common_name: str
     life: timedelta
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +104,18 @@ class Channel:
         registrar, element: settings by section, see rserpool.pool.settings; an element's may hold keys of cookies.
         bundle: trusted authorities, PEM; empty: there is none yet.
         renew: leaves obtained under another word than this are to be renewed.
+        issuer: hash of the key whose leaves are wanted: who is seen with another one's is to renew; empty: any.
         revoked: UIDs of pods that ``spec.security.revoked`` names, themselves or by their service account.
+        serials: serial numbers of leaves that it names, in hexadecimal digits.
     """
 
     registrar: Object
     element: Object = field(repr=False)
     bundle: str
     renew: str = ""
+    issuer: str = ""
     revoked: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

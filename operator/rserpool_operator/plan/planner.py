@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from rserpool.identity.revoked import Revoked, serial_text
 from rserpool.pool import ServerPool
 from rserpool_operator import names
+from rserpool_operator.generations import Generations, generations_of
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import (
     CERTIFICATE_REQUEST,
@@ -27,13 +26,15 @@ from rserpool_operator.manifests import registrars, services, users
 from rserpool_operator.manifests.authority import LEAF
 from rserpool_operator.observed import Observed
 from rserpool_operator.plan import status as say
-from rserpool_operator.plan.authority import AuthorityPlan, plan_authority
+from rserpool_operator.plan.authority import AuthorityPlan
 from rserpool_operator.plan.channel import channel_of
 from rserpool_operator.plan.cookies import CookiePlan, plan_cookies
 from rserpool_operator.plan.effects import Apply, Delete, Effect, Finalize, Note, Plan, about_pod
 from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_template, former_pools, owned_by
+from rserpool_operator.plan.replacement import plan_authority
 from rserpool_operator.plan.status import Condition
 from rserpool_operator.plan.support import unsupported
+from rserpool_operator.plan.versions import version_of
 from rserpool_operator.reasons import Reason
 
 SOON: Final = 2.0
@@ -42,7 +43,6 @@ LATER: Final = 30.0
 """Seconds: while somebody else has to act."""
 OLD: Final = timedelta(minutes=5)
 """After that a request to cert-manager is nobody's any more."""
-_UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WARN: Final = frozenset(
     {
         Reason.INVALID,
@@ -52,18 +52,15 @@ _WARN: Final = frozenset(
         Reason.BUNDLE_UNREADABLE,
         Reason.CA_LOST,
         Reason.CA_EXPIRED,
-        Reason.GENERATION_NOT_SUPPORTED,
+        Reason.CA_EXPIRES_SOON,
+        Reason.CA_REPLACEMENT_WAITS,
+        Reason.FORMER_CA_LOST,
         Reason.REGISTRARS_UNAVAILABLE,
         Reason.ROLLOUT_STUCK,
         Reason.NOT_SERVING,
         Reason.NOT_INJECTED,
     }
 )
-
-
-def version_of(text: object) -> str:
-    """A short version of some contents: equal exactly if the contents are."""
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plan(observed: Observed, installation: Installation) -> Plan:
@@ -135,9 +132,11 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
         problem = (authority.reason, authority.message) if authority.stalled else cookies.problem
     effects += _user_maps(observed, pool, installation, authority)
     effects += _left_over(observed)
-    renew = observed.annotations.get(names.RENEW, "")
+    renew = observed.annotations.get(names.RENEW, "") + order_of(generations_of(observed.raw, pool))
     revoked = revoked_pods(observed, pool)
     channel = channel_of(pool, installation, authority.bundle, renew, revoked, cookies.keys)
+    serials = tuple(sorted(serial_text(serial) for serial in Revoked.of(pool.spec.security.revoked).serials))
+    channel = replace(channel, issuer=authority.issuer, serials=serials)
     bundle_version = version_of(authority.bundle)
     conditions = _conditions(observed, pool, authority, bundle_version, problem)
     status = {
@@ -151,17 +150,23 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
     }
     done = _finish(observed, tuple(effects), status, tuple(_pod_notes(observed)), None)
     settled = next(c for c in conditions if c.type == "Reconciling").status is False
-    look_again = SOON if effects or not settled else LATER if problem else cookies.look_again
+    waits = [seconds for seconds in (cookies.look_again, authority.look_again) if seconds is not None]
+    look_again = SOON if effects or not settled else LATER if problem else min(waits, default=None)
     complete = authority.bundle and (cookies.keys or not pool.spec.control_channel)
     told = channel if complete else None  # without an authority, or keys, what was told last stands
     return Plan(effects=done.effects, status=done.status, notes=done.notes, channel=told, look_again=look_again)
 
 
+def order_of(record: Generations) -> str:
+    """What the CA's generation adds to the word on which leaves are renewed; of the first one nothing."""
+    return f"#{record.generation}" if record.generation > 1 else ""
+
+
 def revoked_pods(observed: Observed, pool: ServerPool) -> tuple[str, ...]:
     """UIDs of pods whose identity ``spec.security.revoked`` takes back."""
-    revoked = set(pool.spec.security.revoked)
-    by_account = {m.uid for m in observed.members if m.service_account in revoked}
-    return tuple(sorted(by_account | {entry for entry in revoked if _UID.fullmatch(entry)}))
+    revoked = Revoked.of(pool.spec.security.revoked)
+    by_account = {m.uid for m in observed.members if revoked.pod(m.uid, m.service_account)}
+    return tuple(sorted(by_account | revoked.pod_uids))
 
 
 def _left_over(observed: Observed) -> Iterator[Effect]:

@@ -64,12 +64,15 @@ def recent(observed: Observed) -> dict[str, Report]:
 
 def authority_of(observed: Observed, authority: AuthorityPlan, bundle_version: str | None) -> Object:
     """``status.authority``."""
-    found: Object = {
-        "generation": authority.generation,
-        "phase": "Active" if authority.ready else "Pending" if not authority.stalled else "Stopped",
-        "keys": authority.keys,
-    }
-    missing = behind(observed, bundle_version) if bundle_version is not None else []
+    record = authority.generations
+    phase = str(record.phase) if authority.ready else "Pending" if not authority.stalled else "Stopped"
+    found: Object = {"generation": record.generation, "phase": phase, "keys": record.recorded()}
+    found |= {key: n for key, n in (("next", record.next), ("former", record.former)) if n is not None}
+    if record.since is not None:
+        found["since"] = record.since.isoformat()
+    missing = list(authority.missing)
+    if not missing and bundle_version is not None:
+        missing = behind(observed, bundle_version)
     if missing:
         found["missing"] = missing[:20]
     if authority.not_after is not None:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rserpool.asap.authorisation import Role
 from rserpool.authority.requests import names_of_request, subject_alternative_names
 from rserpool.identity import LeafIdentity
+from rserpool.identity.parsing import request_from_pem
 
 SKEW: Final = timedelta(minutes=5)
 """How far a clock may be behind."""
@@ -91,7 +92,6 @@ class EmbeddedAuthority:
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if identity.role is not Role.USER:
             purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
@@ -105,15 +105,23 @@ class EmbeddedAuthority:
             .add_extension(key_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(issuer, critical=False)
+            .add_extension(self._identifier(), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _identifier(self) -> x509.AuthorityKeyIdentifier:
+        """How a leaf names its issuer: as that names itself, since others derive the identifier otherwise than we."""
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _verified_key(pem: bytes, names: x509.SubjectAlternativeName) -> ec.EllipticCurvePublicKey:
     """The key of a request that is what it should be: sound, for exactly these names, of a kind we use."""
     try:
-        request = x509.load_pem_x509_csr(pem)
+        request = request_from_pem(pem)
         request.extensions, request.attributes  # noqa: B018 - they are parsed when they are looked at
         sound = request.is_signature_valid
         key = request.public_key()

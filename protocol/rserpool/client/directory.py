@@ -15,6 +15,7 @@ from rserpool.asap.effects import Effect, Endpoint
 from rserpool.asap.events import Event, Failure, PoolUpdated, Refused, Resolved
 from rserpool.asap.profiles import EndpointTimers
 from rserpool.asap.user import User, UserConfig
+from rserpool.client.bundle import follow_bundle
 from rserpool.client.errors import PoolUserError
 from rserpool.client.scope import Scope
 from rserpool.identity import InsecureScope, SecureScope
@@ -109,6 +110,10 @@ class Directory:
         self.machine = User(config, _authoriser(self._scope), self.rng)
         network = TcpNetwork(self._scope.local, self.security, TcpLimits(idle=0.0))
         self._driver = Driver(self.machine, network, self._event)
+        if self.security is not None and self._scope.bundle_file is not None:
+            trusts = self.security.credentials.bundle == Credentials.trusting(self._scope.bundle or b"").bundle
+            if trusts:  # who brings other authorities with a leaf of its own looks after them, too
+                self._tasks.append(asyncio.create_task(follow_bundle(self._scope.bundle_file, self.security)))
         self._known.configured(registrars)
         resolver.on_changed = self._known.configured
         if resolver.needs_dns:

@@ -12,8 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-
+from rserpool.identity.parsing import certificates_from_pem
 from rserpool.wire import Address
 
 MOUNTED: Final = Path("/var/run/rserpool")
@@ -32,6 +31,7 @@ class Scope:
     Attributes:
         registrars: host and port of each.
         bundle: trusted authorities, PEM; ``None`` only in a pool without security.
+        bundle_file: where they came from, and come from again when the pool's authority is replaced.
         namespace, pool, trust_domain: whose certificates registrars must have; empty: whoever the bundle vouches for.
         control_channel: the pool's elements speak frames, cookies and user data, on the port they are registered with
             (``spec.controlChannel``). It is told, never guessed.
@@ -42,6 +42,7 @@ class Scope:
 
     registrars: tuple[tuple[str, int], ...]
     bundle: bytes | None
+    bundle_file: Path | None = None
     namespace: str = ""
     pool: str = ""
     trust_domain: str = ""
@@ -145,12 +146,12 @@ def make_scope(
         raise ScopeError(f"the bundle {bundle} holds no certificate that can be read; write PEM")
     if not registrars:
         raise ScopeError("no registrar was named; write host:port")
-    return Scope(registrars=registrars, bundle=pem, origin=origin, control_channel=control_channel)
+    return Scope(registrars=registrars, bundle=pem, bundle_file=bundle, origin=origin, control_channel=control_channel)
 
 
 def _holds_certificates(pem: bytes) -> bool:
     try:
-        return bool(x509.load_pem_x509_certificates(pem))
+        return bool(certificates_from_pem(pem))
     except ValueError:
         return False
 
