@@ -96,6 +96,9 @@ CustomResourceDefinition, complete its own webhook. Nothing lets it hand out rig
 and writes Secrets only in its own namespace. The cluster's roles `view`, `edit` and `admin` learn of ServerPools, and
 of nothing else.
 
+**Monitoring.** PodMonitors, alerts and a dashboard are off by default: [monitoring](../../docs/monitoring.md).
+Each alert has its section in [the runbook](../../docs/runbook.md).
+
 **Upgrade.** `helm upgrade` restarts the operator, one pod after another, and no registrar and no application.
 
 **Uninstallation.** Delete the ServerPools first: `helm uninstall` is refused while there are any, and names them. The

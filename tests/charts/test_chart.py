@@ -94,6 +94,13 @@ def test_the_schema_and_the_defaults_have_the_same_keys() -> None:
         ("tolerations", [{"key": "a", "operater": "Exists"}]),
         ("validatingAdmissionPolicies.exemptGroups", ["it's"]),
         ("podDisruptionBudget.maxUnavailable", 0),
+        ("monitoring.enabled", True),
+        ("monitoring.podMonitors.interval", "30"),
+        ("monitoring.podMonitors.labels", {"app.kubernetes.io/name": "x"}),
+        ("monitoring.rules.labels", {"release": 1}),
+        ("monitoring.rules.runbookUrl", "https://docs.example/runbook#it"),
+        ("monitoring.rules.runbookUrl", "a b"),
+        ("monitoring.dashboard.annotations", ["grafana_folder"]),
     ],
 )
 def test_what_is_misspelt_or_impossible_is_refused_where_it_stands(path: str, value: object) -> None:

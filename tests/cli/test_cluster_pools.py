@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rserpool pools` and `rserpool renew` on a cluster."""
+"""`rserpool pools`, `rserpool renew` and `rserpool rotate-ca` on a cluster."""
 
 from __future__ import annotations
 
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_renewal_is_asked_for_by_an_annotation_and_it_is_said_what_will_happen(
     said = capsys.readouterr().out
     assert said.startswith("demo/echo: renewal asked for at 2")
     assert "sidecars within 40 s" in said
-    assert "No connection is closed." in said
+    assert "Every connection is replaced by a newer one first." in said
 
 
 def test_a_pool_without_security_has_nothing_to_renew(cluster: FakeCluster, capsys: Capture) -> None:
@@ -113,3 +114,63 @@ def test_who_may_not_change_a_pool_is_told_so(cluster: FakeCluster, capsys: Capt
     cluster.says("annotate", error='Error from server (Forbidden): serverpools.rserpool.io "echo" is forbidden')
     assert main(["renew", "demo/echo"]) == 1
     assert capsys.readouterr().err.startswith("rserpool renew: kubectl: Error from server (Forbidden)")
+
+
+def replacing(**authority: object) -> dict[str, Any]:
+    """A pool whose CA is as its status says."""
+    found = server_pool()
+    found["status"]["authority"] = {"generation": 1, "phase": "Active", "keys": {"1": "sha256:0"}, **authority}
+    return found
+
+
+@pytest.mark.parametrize(("asked", "signs", "number"), [(1, 1, 2), (1, 3, 4), (5, 3, 6)])
+def test_another_ca_key_is_asked_for_by_the_number_after_all_others(
+    asked: int, signs: int, number: int, cluster: FakeCluster, capsys: Capture
+) -> None:
+    pool = replacing(generation=signs)
+    pool["spec"]["security"] = {"ca": {"generation": asked}}
+    cluster.says("get serverpools.rserpool.io echo", pool)
+    cluster.says("patch", "serverpool.rserpool.io/echo patched\n")
+    assert main(["rotate-ca", "demo/echo"]) == 0
+    (words,) = cluster.calls("patch")
+    assert words[:-1] == ["-n", "demo", "patch", "serverpools.rserpool.io", "echo", "--type=merge", "-p"]
+    assert json.loads(words[-1]) == {"spec": {"security": {"ca": {"generation": number}}}}
+    assert capsys.readouterr().out.startswith(f"demo/echo: generation {number} of its CA is asked for\n")
+
+
+@pytest.mark.parametrize(
+    ("authority", "words", "says"),
+    [
+        ({"next": 2, "missing": ["a", "b"]}, [], "generation 2 of its CA is just being introduced; it waits for a, b"),
+        ({"generation": 2, "former": 1}, [], "generation 2 of its CA is just being introduced"),
+        ({"generation": None}, [], "has no CA yet that could be replaced"),
+        ({}, ["--go-on"], "its CA is not being replaced just now"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_ca_is_said_and_changes_nothing(
+    authority: dict[str, object], words: list[str], says: str, cluster: FakeCluster, capsys: Capture
+) -> None:
+    cluster.says("get serverpools.rserpool.io echo", replacing(**authority))
+    assert main(["rotate-ca", "demo/echo", *words]) == 1
+    assert says in capsys.readouterr().err
+    assert cluster.calls("patch") + cluster.calls("annotate") == []
+
+
+def test_a_users_own_issuer_is_not_ours_to_replace(cluster: FakeCluster, capsys: Capture) -> None:
+    pool = replacing()
+    pool["spec"]["security"] = {"signer": {"type": "IssuerRef"}}
+    cluster.says("get serverpools.rserpool.io echo", pool)
+    assert main(["rotate-ca", "demo/echo"]) == 1
+    assert "docs/authority.md" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("authority", [{"next": 2, "missing": ["a"]}, {"generation": 2, "former": 1}])
+def test_a_replacement_is_told_to_go_on_without_those_that_do_not_answer(
+    authority: dict[str, object], cluster: FakeCluster, capsys: Capture
+) -> None:
+    cluster.says("get serverpools.rserpool.io echo", replacing(**authority))
+    cluster.says("annotate", "serverpool.rserpool.io/echo annotated\n")
+    assert main(["rotate-ca", "--go-on", "demo/echo"]) == 0
+    (words,) = cluster.calls("annotate")
+    assert words[-2:] == ["--overwrite", "rserpool.io/go-on=2"]
+    assert "cut off until they enrol again" in capsys.readouterr().out

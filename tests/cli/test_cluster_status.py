@@ -177,12 +177,18 @@ def test_processes_that_lack_the_bundle_are_named_and_an_insecure_pool_has_no_au
     lagging = server_pool()
     lagging["status"]["authority"]["missing"] = ["app-a", "app-b"]
     assert "  not loaded yet by app-a, app-b" in told(echo, capsys, 0, lagging)
+    lagging["status"]["authority"] |= {"phase": "Preparing", "next": 2}
+    text = told(echo, capsys, 0, lagging)
+    assert "Authority: generation 1, Preparing, generation 2 comes, its certificate ends 2027-11-25T20:00:00Z" in text
+    assert "  it waits for app-a, app-b" in text
+    lagging["status"]["authority"] = {"phase": "Activating", "generation": 2, "former": 1}
+    assert "Authority: generation 2, Activating, generation 1 goes" in told(echo, capsys, 0, lagging)
     assert "Authority: none, the pool is Insecure" in told(echo, capsys, 0, server_pool(security={"mode": "Insecure"}))
 
 
 def test_the_command_loads_nothing_that_the_node_image_does_not_have() -> None:
     """Nor do `dump` and its like load what asks a cluster: they run beside registrars."""
-    names = "status", "check", "elements", "resolve", "renew", "pools"
+    names = "status", "check", "elements", "resolve", "renew", "rotate", "pools"
     modules = "; ".join(f"import rserpool_cli.cluster.{name}" for name in names)
     look = (
         "import sys, rserpool_cli.main, rserpool_operator.reasons\nrserpool_cli.main.build_parser()\n"
