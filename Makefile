@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit processes test-sim docs benchmarks clean images push cluster install e2e e2e-down
+.PHONY: help demo test lint types imports unit processes test-sim test-attacks fuzz audit sbom docs benchmarks clean images push cluster install e2e e2e-down
 # For the scripts: REGISTRY=registry.example/team VERSION=... BASE_IMAGE=... E2E_OFFLINE=0|1 KEEP=1, all optional.
 export REGISTRY VERSION BASE_IMAGE BUILD_IMAGE E2E_OFFLINE KEEP HELM_ARGS
 
@@ -30,7 +30,7 @@ imports: .venv/.dev ## Who may import whom, by import-linter
 	$(BIN)/lint-imports
 
 unit: .venv/.dev ## Unit and property tests, and the simulator
-	$(BIN)/pytest -n 2 --ignore=tests/processes
+	$(BIN)/pytest -n 2 --ignore=tests/processes --ignore=tests/attacks
 
 processes: .venv/.dev ## Running pools, killed and attacked; mostly waiting, so several at a time
 	$(BIN)/pytest -n 3 --dist loadfile tests/processes
@@ -42,6 +42,23 @@ test-sim: .venv/.dev ## The simulator at length, and the branches of the machine
 	$(BIN)/coverage json -q --rcfile=tests/simulation/coverage.toml
 	PYTHONPATH=tests $(BIN)/python -m simulation.branches .coverage.machines.json
 	$(BIN)/pytest -q -n 2 -m simulation tests/simulation
+
+test-attacks: .venv/.dev ## The sixteen threats, launched at running pools, and at pools without the mechanism
+	$(BIN)/pytest -n 2 --dist loadfile tests/attacks
+
+FUZZ_SECONDS ?= 120
+fuzz: .venv/.dev ## Fuzz all that reads from the network or a file, by atheris [FUZZ_SECONDS=120 FUZZ="--seed N --keep TARGET..."]
+	$(UV) sync -q --locked --inexact --group fuzz --python $(BIN)/python
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+audit: .venv/bin/uv ## Known vulnerabilities of what the images contain, by pip-audit; asks PyPI
+	$(UV) export -q --locked --no-dev --extra operator --no-emit-project -o .audit.txt
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip -r .audit.txt
+
+sbom: .venv/bin/uv ## The Python packages of both images as CycloneDX, in sbom/
+	mkdir -p sbom
+	$(UV) export -q --locked --no-dev --format cyclonedx1.5 -o sbom/rserpool-node.cdx.json
+	$(UV) export -q --locked --no-dev --extra operator --format cyclonedx1.5 -o sbom/rserpool-operator.cdx.json
 
 docs: .venv/.dev ## Write what is made from the code: pages, the CRD, the chart's README
 	$(BIN)/python docs/generate.py

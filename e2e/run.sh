@@ -13,7 +13,7 @@ status=0
 if [ $# -gt 0 ]; then
   tests e2e "$@" || status=$?
 else # what needs no pods is tested beside the rest, which often waits for some
-  log=$CACHE/$E2E_NAME.beside.log beside=(e2e/test_05_chart.py e2e/test_10_manifests.py)
+  log=$CACHE/$E2E_NAME.beside.log beside=(e2e/test_05_chart.py e2e/test_06_monitoring.py e2e/test_10_manifests.py)
   tests -q "${beside[@]}" >"$log" 2>&1 &
   pid=$!
   tests e2e "${beside[@]/#/--ignore=}" || status=$?

@@ -366,7 +366,63 @@ def _text(manifest: Manifest) -> str:
     return json.dumps(manifest)
 
 
-# -- last, since it takes a member away
+# -- last, since they take members away
+
+
+def revoke(scene: Scene, *entries: str) -> None:
+    """These count no longer, and all others do."""
+    patch = json.dumps({"spec": {"security": {"revoked": list(entries)}}})
+    kubectl("-n", scene.home, "patch", "serverpool", "echo", "--type=merge", "-p", patch)
+
+
+def serial(scene: Scene, pod: str) -> str:
+    """Of a member's leaf, in hexadecimal digits."""
+    program = (
+        "from cryptography import x509; from pathlib import Path;"
+        f"pem = Path({IDENTITY!r}).read_bytes();"
+        "print(f'{x509.load_pem_x509_certificates(pem)[0].serial_number:x}')"
+    )
+    return exec_in(pod, SIDECAR, "python3", "-c", program, namespace=scene.home).strip()
+
+
+def test_a_leaf_that_is_revoked_by_its_serial_number_is_out_and_its_pod_makes_another_one(
+    scene: Scene, record_property: Any
+) -> None:
+    pod, before = scene.name(1), serial(scene, scene.name(1))
+    revoke(scene, f"serial:{before}")
+    began = time.monotonic()
+
+    def another() -> bool:
+        if serial(scene, pod) == before:
+            raise NotYet(f"{pod} has its former leaf")
+        return True
+
+    wait_for(another, 60, f"{pod} has obtained another leaf")
+    apps.until_members(scene.home, "echo", 2, registrars=2, timeout=60)
+    record_property(
+        "figure", f"a pod whose leaf was revoked has another one and is a member after {time.monotonic() - began:.1f} s"
+    )
+    for registrar in ("echo-registrar-0", "echo-registrar-1"):
+        assert "its leaf was revoked" in logs(registrar, "registrar", namespace=scene.home)
+
+
+def test_a_service_account_that_is_revoked_has_no_member_left_and_gets_no_certificate(
+    scene: Scene, record_property: Any
+) -> None:
+    revoke(scene, "default")
+    began = time.monotonic()
+    apps.until_members(scene.home, "echo", 0, registrars=2, timeout=15)
+    record_property(
+        "figure", f"a revoked service account's elements are gone everywhere after {time.monotonic() - began:.1f} s"
+    )
+    with_leaf, with_token, asked = scene.as_member(
+        enrol(who(scene.home, "echo", scene.uid()), leaf=IDENTITY),
+        enrol(who(scene.home, "echo", scene.uid()), token_file=TOKEN),
+        control(),
+    )
+    assert {(told.status, told.reason) for told in (with_leaf, with_token, asked)} == {(403, "Revoked")}
+    revoke(scene)
+    apps.until_members(scene.home, "echo", 2, registrars=2, timeout=60)
 
 
 def test_a_pod_that_loses_its_label_loses_its_place_and_its_identity(scene: Scene, record_property: Any) -> None:
