@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -26,6 +27,10 @@ def established(namespace: str, pod: str) -> set[tuple[str, str]]:
         if state == "01" and OURS & {int(end.rpartition(":")[2], 16) for end in (local, remote)}:
             found.add((local, remote))
     return found
+
+
+def _as_the_kernel_has_it(address: str) -> str:
+    return socket.inet_aton(address)[::-1].hex().upper()
 
 
 def leaf(namespace: str, pod: str, container: str) -> str:
@@ -53,7 +58,11 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
         processes += [(p["metadata"]["name"], SIDECAR) for p in apps.pods(namespace, "echo")]
         leaves = {process: leaf(namespace, *process) for process in processes}
         elsewhere = leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR)
-        standing = {pod: established(namespace, pod) for pod in registrars(namespace, "echo")}
+        asks = {_as_the_kernel_has_it(pod["status"]["podIP"]) for pod in apps.pods(namespace, "user")}
+        standing = {
+            pod: {ends for ends in established(namespace, pod) if ends[1].partition(":")[0] not in asks}
+            for pod in registrars(namespace, "echo")
+        }  # the user has no leaf, and so nothing of which a connection could be replaced
         assert all(standing.values()), standing  # each to the other at least; elements may be at one of them
         began, since = time.monotonic(), time.time()
         assert "Every connection is replaced by a newer one first." in rserpool("renew", f"{namespace}/echo")

@@ -27,13 +27,13 @@ from rserpool.asap.server.liveness import Liveness
 from rserpool.asap.server.registration import Registrations
 from rserpool.asap.timers import Timers
 from rserpool.enrp.peers import Peer, Peers
+from rserpool.enrp.registrar import Registrar
 from rserpool.enrp.resync import Resync
 from rserpool.enrp.startup import Startup
 from rserpool.enrp.takeover import Takeovers
 from rserpool.enrp.unlisted import Unlisted
 from rserpool.handlespace import ElementKey
 from rserpool.identity import SecureScope
-from rserpool.wire import Message, enrp
 from simulation import stage
 from simulation.generate import generate
 from simulation.invariants import AllTheSame, CutIsBack, DeadIsGone, OneOwner, Standing
@@ -154,13 +154,7 @@ def long_rounds(patch: Patch) -> None:
 
 
 def no_updates(patch: Patch) -> None:
-    tell = Peers.tell_all
-
-    def tell_all(self: Peers, message: Message) -> None:
-        if not isinstance(message, enrp.HandleUpdate):
-            tell(self, message)
-
-    patch.setattr(Peers, "tell_all", tell_all)
+    patch.setattr(Registrar, "_announce", lambda *_: None)
 
 
 def serve_at_once(self: Startup) -> None:
@@ -305,7 +299,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         late=True,
     ),
     # one owner
-    Mutation("a takeover is never won", OneOwner, "registrars", without(Takeovers, "_won")),
+    Mutation("a takeover is never won", OneOwner, "registrars", without(Takeovers, "_won"), 120),
     Mutation("silence of a peer is not noticed", OneOwner, "both", without(Peers, "_silent"), script=FROZEN_WITH_ALL),
     Mutation(
         "who has died is awaited for ever",
