@@ -27,13 +27,13 @@ from rserpool.asap.server.liveness import Liveness
 from rserpool.asap.server.registration import Registrations
 from rserpool.asap.timers import Timers
 from rserpool.enrp.peers import Peer, Peers
-from rserpool.enrp.registrar import Registrar
 from rserpool.enrp.resync import Resync
 from rserpool.enrp.startup import Startup
 from rserpool.enrp.takeover import Takeovers
 from rserpool.enrp.unlisted import Unlisted
 from rserpool.handlespace import ElementKey
 from rserpool.identity import SecureScope
+from rserpool.wire import Message, enrp
 from simulation import stage
 from simulation.generate import generate
 from simulation.invariants import AllTheSame, CutIsBack, DeadIsGone, OneOwner, Standing
@@ -154,7 +154,14 @@ def long_rounds(patch: Patch) -> None:
 
 
 def no_updates(patch: Patch) -> None:
-    patch.setattr(Registrar, "_announce", lambda *_: None)
+    write = Peers.tell_all_octets
+
+    def tell_all(self: Peers, message: Message) -> None:
+        if not isinstance(message, enrp.HandleUpdate):
+            write(self, self._desk.encoded(message))
+
+    patch.setattr(Peers, "tell_all", tell_all)
+    patch.setattr(Peers, "tell_all_octets", lambda *_: None)  # by which additions are announced
 
 
 def serve_at_once(self: Startup) -> None:
