@@ -134,4 +134,4 @@ def test_with_them_only_kubelets_get_tokens_for_enrolment_and_members_still_star
         assert token(home, "https://kubernetes.default.svc") is None
         kubectl("-n", home, "rollout", "restart", "deployment/echo")
         kubectl("-n", home, "rollout", "status", "deployment/echo", "--timeout=90s", timeout=100)
-        apps.until_members(home, "echo", 1, registrars=1)
+    apps.until_members(home, "echo", 1, registrars=1)  # which looks into the registrars
