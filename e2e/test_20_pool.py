@@ -256,7 +256,7 @@ def test_pods_labelled_for_a_pool_that_does_not_exist_wait_with_an_event_and_joi
     found = wait_for(waiting, 60, "both pods run and wait")
     for pod in found:
         name = pod["metadata"]["name"]
-        told = wait_for(lambda name=name: _events(namespace, name, "PoolNotFound"), 30, f"{name} is told")  # type: ignore[misc]
+        told = wait_for(lambda name=name: _events(namespace, name, "PoolNotFound"), 30, f"{name} is told")  # type: ignore[misc] # mypy infers no lambda with a default
         assert f"{namespace}/later" in told[0]["note"]
     began = time.monotonic()
     apply(apps.pool("later", poolHandle="echo"), namespace=namespace)

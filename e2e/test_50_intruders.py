@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,23 @@ import pytest
 
 from harness import apps, operators
 from harness.cluster import SYSTEM
-from harness.intruder import IDENTITY, TOKEN, TOKENS, Told, attempt, control, dial, enrol, stranger, who
+from harness.intruder import (
+    IDENTITY,
+    TOKEN,
+    TOKENS,
+    Members,
+    attempt,
+    control,
+    dial,
+    enrol,
+    stranger,
+    who,
+)
 from harness.kubectl import KubectlError, Manifest, apply, events, exec_in, get, kubectl, logs
 from harness.namespaces import fresh
 from harness.pools import canonical, dumps
 from harness.waiting import NotYet, wait_for
 
-SIDECAR = "rserpool-sidecar"
 ENROLMENTS = "rserpool_operator_enrolments_total"
 ADMISSIONS = "rserpool_operator_admissions_total"
 HANDSHAKES = "rserpool_operator_refused_handshakes_total"
@@ -28,32 +37,19 @@ FORBIDDEN = r"(?i)forbidden"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class Scene(Members):
     """Two pools of one namespace, and a namespace that may not use them.
 
     Attributes:
-        members: pods of pool echo.
         held: what every registrar held at the start.
     """
 
-    home: str
     away: str
-    members: list[Manifest]
     held: dict[str, Any]
 
     def is_unmoved(self) -> None:
         """Fails unless the registrars of both pools hold what they held at the start."""
         assert holdings(self.home) == self.held
-
-    def uid(self, number: int = 0) -> str:
-        return str(self.members[number]["metadata"]["uid"])
-
-    def name(self, number: int = 0) -> str:
-        return str(self.members[number]["metadata"]["name"])
-
-    def as_member(self, *attempts: dict[str, Any], number: int = 0) -> list[Told]:
-        """From within a member's sidecar: it is compromised."""
-        return attempt(self.home, self.name(number), SIDECAR, *attempts)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +146,7 @@ def test_a_member_of_a_service_account_or_on_a_node_that_is_not_allowed_waits_ou
 
     wait_for(told, 30, f"{name} is told {reason}")
     assert operators.total(operators.everywhere(ENROLMENTS), outcome=reason) > 0
-    assert "enrolment was refused" in logs(name, SIDECAR, namespace=scene.home)
+    assert "enrolment was refused" in logs(name, apps.SIDECAR, namespace=scene.home)
     assert not apps.is_ready(pod)
     apps.until_members(scene.home, "strict", 0, registrars=1)
 
@@ -158,7 +154,7 @@ def test_a_member_of_a_service_account_or_on_a_node_that_is_not_allowed_waits_ou
 def test_a_token_is_good_for_its_audience_its_pod_and_its_address_alone(scene: Scene) -> None:
     uid = scene.uid()
     claim = who(scene.home, "echo", uid)
-    theirs = exec_in(scene.name(), SIDECAR, "cat", TOKEN, namespace=scene.home).strip()
+    theirs = exec_in(scene.name(), apps.SIDECAR, "cat", TOKEN, namespace=scene.home).strip()
     with refused(scene, "Unauthorized"):
         doomed = exec_in("doomed", "main", "cat", f"{TOKENS}/token", namespace=scene.home).strip()
         kubectl("-n", scene.home, "delete", "pod", "doomed", "--grace-period=0", "--force")
@@ -364,91 +360,3 @@ def test_a_tenants_pods_neither_use_nor_join_another_namespaces_pool(scene: Scen
 
 def _text(manifest: Manifest) -> str:
     return json.dumps(manifest)
-
-
-# -- last, since they take members away
-
-
-def revoke(scene: Scene, *entries: str) -> None:
-    """These count no longer, and all others do."""
-    patch = json.dumps({"spec": {"security": {"revoked": list(entries)}}})
-    kubectl("-n", scene.home, "patch", "serverpool", "echo", "--type=merge", "-p", patch)
-
-
-def serial(scene: Scene, pod: str) -> str:
-    """Of a member's leaf, in hexadecimal digits."""
-    program = (
-        "from cryptography import x509; from pathlib import Path;"
-        f"pem = Path({IDENTITY!r}).read_bytes();"
-        "print(f'{x509.load_pem_x509_certificates(pem)[0].serial_number:x}')"
-    )
-    return exec_in(pod, SIDECAR, "python3", "-c", program, namespace=scene.home).strip()
-
-
-def test_a_leaf_that_is_revoked_by_its_serial_number_is_out_and_its_pod_makes_another_one(
-    scene: Scene, record_property: Any
-) -> None:
-    pod, before = scene.name(1), serial(scene, scene.name(1))
-    revoke(scene, f"serial:{before}")
-    began = time.monotonic()
-
-    def another() -> bool:
-        if serial(scene, pod) == before:
-            raise NotYet(f"{pod} has its former leaf")
-        return True
-
-    wait_for(another, 60, f"{pod} has obtained another leaf")
-    apps.until_members(scene.home, "echo", 2, registrars=2, timeout=60)
-    record_property(
-        "figure", f"a pod whose leaf was revoked has another one and is a member after {time.monotonic() - began:.1f} s"
-    )
-    for registrar in ("echo-registrar-0", "echo-registrar-1"):
-        assert "its leaf was revoked" in logs(registrar, "registrar", namespace=scene.home)
-
-
-def test_a_service_account_that_is_revoked_has_no_member_left_and_gets_no_certificate(
-    scene: Scene, record_property: Any
-) -> None:
-    revoke(scene, "default")
-    began = time.monotonic()
-    apps.until_members(scene.home, "echo", 0, registrars=2, timeout=15)
-    record_property(
-        "figure", f"a revoked service account's elements are gone everywhere after {time.monotonic() - began:.1f} s"
-    )
-    with_leaf, with_token, asked = scene.as_member(
-        enrol(who(scene.home, "echo", scene.uid()), leaf=IDENTITY),
-        enrol(who(scene.home, "echo", scene.uid()), token_file=TOKEN),
-        control(),
-    )
-    assert {(told.status, told.reason) for told in (with_leaf, with_token, asked)} == {(403, "Revoked")}
-    revoke(scene)
-    apps.until_members(scene.home, "echo", 2, registrars=2, timeout=60)
-
-
-def test_a_pod_that_loses_its_label_loses_its_place_and_its_identity(scene: Scene, record_property: Any) -> None:
-    pod, uid, since = scene.name(), scene.uid(), operators.now()
-    kubectl("-n", scene.home, "label", "pod", pod, "rserpool.io/pool-")
-    began = time.monotonic()
-    apps.until_members(scene.home, "echo", 1, registrars=2, timeout=15)
-    record_property(
-        "figure", f"a relabelled pod's element is gone from all registrars after {time.monotonic() - began:.1f} s"
-    )
-
-    def told() -> bool:
-        reasons = {e["reason"] for e in events(scene.home, about=pod)}
-        assert "IdentityRevoked" in reasons, reasons
-        return True
-
-    wait_for(told, 15, f"an Event says that {pod} has lost its identity")
-    address = get("pod", "echo-registrar-0", "-n", scene.home)["status"]["podIP"]
-    renewed, asked, again = scene.as_member(
-        enrol(who(scene.home, "echo", uid), leaf=IDENTITY), control(), dial(address, uid, leaf=IDENTITY)
-    )
-    assert (renewed.status, renewed.reason) == (403, "NotAMember")
-    assert (asked.status, asked.reason) == (403, "Revoked")
-    assert again.answer == "" or again.rejected, again
-    logged = {line.get("reason") for line in operators.lines(since)}
-    assert "NotAMember" in logged, logged  # Revoked was said of this pod less than a minute ago, in the test before
-    apps.until_members(scene.home, "echo", 1, registrars=2, timeout=5)
-    kubectl("-n", scene.home, "delete", "pod", pod, "--wait=false")
-    apps.until_members(scene.home, "echo", 2, registrars=2)

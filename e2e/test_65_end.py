@@ -17,7 +17,6 @@ from harness.kubectl import KubectlError, apply, exec_in, get, kubectl, logs
 from harness.namespaces import fresh
 from harness.waiting import NotYet, wait_for
 
-SIDECAR = "rserpool-sidecar"
 OLD = "/dev/shm/old.pem"
 PATIENCE = 60
 
@@ -104,7 +103,7 @@ def test_a_pool_of_the_same_name_has_another_authority_and_refuses_old_leaves(
     (pod,) = apps.pods(namespace, "echo")
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     before = apps.server_pool(namespace)
-    exec_in(name, SIDECAR, "cp", IDENTITY, OLD, namespace=namespace)  # within its pod
+    exec_in(name, apps.SIDECAR, "cp", IDENTITY, OLD, namespace=namespace)  # within its pod
     delete(namespace, "serverpool", "echo")
     apply(apps.pool(replicas=2), namespace=namespace)
     after = apps.until_ready(namespace)
@@ -112,7 +111,7 @@ def test_a_pool_of_the_same_name_has_another_authority_and_refuses_old_leaves(
     assert before["status"]["authority"]["keys"]["1"] != after["status"]["authority"]["keys"]["1"]
     address = get("pod", "echo-registrar-0", "-n", namespace)["status"]["podIP"]
     attempts = dial(address, uid, leaf=OLD), enrol(who(namespace, "echo", uid), leaf=OLD)
-    old, renewed = attempt(namespace, name, SIDECAR, *attempts)
+    old, renewed = attempt(namespace, name, apps.SIDECAR, *attempts)
     # (in the registrar's log this is one line with what the sidecar tries itself: a line a minute for each peer)
     assert (old.answer, old.fate) == ("", "TLSV1_ALERT_UNKNOWN_CA"), old
     assert renewed.status == 403 or (renewed.status == 0 and renewed.fate), renewed

@@ -14,7 +14,6 @@ from harness.namespaces import fresh
 from harness.pools import dumps, elements, registrars
 from harness.waiting import NotYet, wait_for
 
-SIDECAR = "rserpool-sidecar"
 OURS = frozenset({3864, 9902})
 """Ports on which registrars take elements, users and each other."""
 
@@ -55,9 +54,9 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
             apps.until_served(home, "user")
         keep_to_themselves(namespace, other)
         processes = [(pod, "registrar") for pod in registrars(namespace, "echo")]
-        processes += [(p["metadata"]["name"], SIDECAR) for p in apps.pods(namespace, "echo")]
+        processes += [(p["metadata"]["name"], apps.SIDECAR) for p in apps.pods(namespace, "echo")]
         leaves = {process: leaf(namespace, *process) for process in processes}
-        elsewhere = leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR)
+        elsewhere = leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], apps.SIDECAR)
         asks = {_as_the_kernel_has_it(pod["status"]["podIP"]) for pod in apps.pods(namespace, "user")}
         standing = {
             pod: {ends for ends in established(namespace, pod) if ends[1].partition(":")[0] not in asks}
@@ -92,7 +91,7 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
             f"{len(apps.failures(asked))} failed",
         )
         assert apps.failures(asked) == []
-        assert leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], SIDECAR) == elsewhere
+        assert leaf(other, apps.pods(other, "echo")[0]["metadata"]["name"], apps.SIDECAR) == elsewhere
         keep_to_themselves(namespace, other)
 
 

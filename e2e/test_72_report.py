@@ -18,7 +18,6 @@ from harness.cluster import SYSTEM
 from harness.command import rserpool
 from harness.kubectl import apply, exec_in, get, kubectl
 
-SIDECAR = "rserpool-sidecar"
 PASSWORD = "correct-horse-battery-staple"
 Files = dict[str, str]
 
@@ -57,7 +56,7 @@ def test_it_has_logs_metrics_dumps_and_leaves_of_everybody(home: str, report: Fi
     operators = [p["metadata"]["name"] for p in get("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")]
     everybody = [
         *(("registrar", f"echo-registrar-{n}") for n in range(3)),
-        *((SIDECAR, name) for name in members),
+        *((apps.SIDECAR, name) for name in members),
         *(("operator", name) for name in operators),
     ]
     for container, name in everybody:
@@ -91,7 +90,7 @@ def test_none_of_the_clusters_secrets_is_in_it(home: str, report: Files) -> None
             if not name.endswith((".crt", ".pem", "ca")) or "key" in name:
                 text = base64.b64decode(value).decode(errors="replace")
                 needles |= {value[:60], *(line[:40] for line in text.splitlines() if len(line) > 20)}
-    places = [("echo-registrar-0", "registrar"), (apps.pods(home, "echo")[0]["metadata"]["name"], SIDECAR)]
+    places = [("echo-registrar-0", "registrar"), (apps.pods(home, "echo")[0]["metadata"]["name"], apps.SIDECAR)]
     for pod, container in places:
         read_both = "print(open('/run/rserpool/token/token').read(),open('/run/rserpool/identity/identity.pem').read())"
         token, _, identity = exec_in(pod, container, "python3", "-c", read_both, namespace=home).partition(" ")
@@ -115,7 +114,7 @@ def test_the_plugin_makes_one_too_and_overwrites_nothing(
     path = tmp_path / "report.tar.gz"
     kubectl("rserpool", "report", f"{home}/echo", "-o", str(path), "--sidecars", "1", timeout=150)
     files = read(path)
-    assert len([name for name in files if name.startswith(f"logs/{SIDECAR}/") and "previous" not in name]) == 1
+    assert len([name for name in files if name.startswith(f"logs/{apps.SIDECAR}/") and "previous" not in name]) == 1
     assert "1 more sidecars were left out" in json.loads(files["contents.json"])["notRead"]["sidecars"]
     assert "is there already" in rserpool("report", f"{home}/echo", "-o", str(path), status=1)
 

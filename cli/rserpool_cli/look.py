@@ -187,7 +187,7 @@ def run_elements(arguments: argparse.Namespace) -> int:
 
 def _elements_here(here: Sockets, output: str) -> int:
     from rserpool_cli.cluster.holdings import merge  # noqa: PLC0415 - only this command needs it
-    from rserpool_cli.cluster.listing import differences, plain_elements, shown  # noqa: PLC0415
+    from rserpool_cli.cluster.listing import differences, plain_elements, shown  # noqa: PLC0415 - likewise
 
     if len(here) > 1:
         raise CommandError(f"several pools run on this machine; name one: {', '.join(here)}", 2)

@@ -24,10 +24,10 @@ PLUGIN: Final = ("kubectl-rserpool", "kubectl_rserpool")
 def build_parser(program: str = "rserpool") -> argparse.ArgumentParser:
     """The command line with all its commands."""
     # not before they are needed: see cluster/beside.py
-    from rserpool_cli import decode, look, resolve  # noqa: PLC0415
-    from rserpool_cli.cluster import commands as cluster  # noqa: PLC0415
-    from rserpool_cli.up import command as up  # noqa: PLC0415
-    from rserpool_cli.up import scale  # noqa: PLC0415
+    from rserpool_cli import decode, look, resolve  # noqa: PLC0415 - see above
+    from rserpool_cli.cluster import commands as cluster  # noqa: PLC0415 - see above
+    from rserpool_cli.up import command as up  # noqa: PLC0415 - see above
+    from rserpool_cli.up import scale  # noqa: PLC0415 - see above
 
     parser = argparse.ArgumentParser(
         prog=program, description="Reliable Server Pooling: run, look at and use server pools."

@@ -14,6 +14,8 @@ from harness.manifests import CONTAINER_SECURITY, POD_SECURITY
 from harness.pools import Dump, agreement
 from harness.waiting import NotYet, wait_for
 
+SIDECAR: Final = "rserpool-sidecar"
+"""The container that the webhook adds."""
 PORT: Final = 7007
 RESOURCES: Final = {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 MEASURES: Final = {"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}

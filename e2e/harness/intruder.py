@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness.apps import idle, run_python
+from harness.apps import SIDECAR, idle, run_python
 from harness.kubectl import Manifest
 
 OPERATOR: Final = "rserpool-operator.rserpool-system.svc"
@@ -167,3 +167,26 @@ def stranger(name: str, account: str = "default", **labels: str) -> Manifest:
     spec["volumes"] = [{"name": "tokens", "projected": {"sources": sources}}]
     spec["containers"][0]["volumeMounts"] = [{"name": "tokens", "mountPath": TOKENS, "readOnly": True}]
     return pod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """Members of pool echo, any of which may be compromised.
+
+    Attributes:
+        home: the pool's namespace.
+        members: their pods.
+    """
+
+    home: str
+    members: list[Manifest]
+
+    def uid(self, number: int = 0) -> str:
+        return str(self.members[number]["metadata"]["uid"])
+
+    def name(self, number: int = 0) -> str:
+        return str(self.members[number]["metadata"]["name"])
+
+    def as_member(self, *attempts: dict[str, Any], number: int = 0) -> list[Told]:
+        """From within a member's sidecar: it is compromised."""
+        return attempt(self.home, self.name(number), SIDECAR, *attempts)

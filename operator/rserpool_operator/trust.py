@@ -125,8 +125,8 @@ class Truster:
             self._trusted, self._shown = trusted, serving
             self.context = server_context(serving, sorted(trusted))
 
-    async def verified(self, der: bytes) -> Leaf:
-        """A leaf that TLS has verified, if it is of the CA of the pool it names.
+    async def verified(self, der: bytes) -> tuple[Leaf, str]:
+        """A leaf that TLS has verified, if it is of a CA of the pool it names; and the hash of that CA's key.
 
         Raises:
             TrustError: it is not.
@@ -143,19 +143,12 @@ class Truster:
         key = (identity.namespace, identity.pool)
         if key not in self._bundles and asyncio.get_running_loop().time() - self._refreshed > LEAST:
             await self.refresh()
-        authorities = self._bundles.get(key, ())
-        if not any(issued_by(certificate, authority) for authority in authorities):
+        issuer = next((a for a in self._bundles.get(key, ()) if issued_by(certificate, a)), None)
+        if issuer is None:
             raise TrustError(f"the certificate of {identity} is not of that pool's authority")
         if leaf.not_after <= datetime.now(UTC):
             raise TrustError(f"the certificate of {identity} has expired")
-        return leaf
-
-    def issuer_of(self, der: bytes) -> str:
-        """Hash of the key of the CA that signed a leaf which :meth:`verified` has let pass; empty if none is known."""
-        certificate = certificate_from_der(der)
-        identity = leaf_of(certificate).identity
-        authorities = self._bundles.get((identity.namespace, identity.pool), ())
-        return next((key_hash_of(a) for a in authorities if issued_by(certificate, a)), "")
+        return leaf, key_hash_of(issuer)
 
     async def find_pod(self, namespace: str, uid: str) -> str:
         """The name of the pod with that UID; empty if it is gone.

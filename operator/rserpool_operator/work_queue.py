@@ -101,7 +101,7 @@ class WorkQueue:
             self._failures.pop(key, None)
         except Exception as e:  # noqa: BLE001 - one pool's trouble must not stop the others
             count = self._failures[key] = self._failures.get(key, 0) + 1
-            after = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(count - 1, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
+            after = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(count - 1, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads load
             _log.warning("%s: %s; trying again in %.1f s", key, str(e) or type(e).__name__, after)
             _log.debug("%s", key, exc_info=e)
         finally:

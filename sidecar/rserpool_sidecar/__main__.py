@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     without_second_openssl()
     from rserpool.daemon.process import run_daemon  # noqa: PLC0415 - not before the line above
-    from rserpool_sidecar.config import SidecarSettings  # noqa: PLC0415
-    from rserpool_sidecar.daemon import main as run  # noqa: PLC0415
+    from rserpool_sidecar.config import SidecarSettings  # noqa: PLC0415 - likewise
+    from rserpool_sidecar.daemon import main as run  # noqa: PLC0415 - likewise
 
     return run_daemon("rserpool-sidecar", SidecarSettings, run, arguments, uvloop=False)
 

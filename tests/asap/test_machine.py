@@ -169,7 +169,7 @@ def test_a_wish_to_connect_is_answered_once() -> None:
 def test_a_wish_that_was_abandoned_is_not_answered() -> None:
     machine = Recorder()
     request = machine.dial()
-    give_up: Callable[[Desk], object] = lambda desk: desk.abandon(request)  # noqa: E731
+    give_up: Callable[[Desk], object] = lambda desk: desk.abandon(request)  # noqa: E731 - beside others that are such
     assert machine.do(1.0, give_up, give_up, lambda desk: desk.abandon(None)) == [Abandon(request)]
     assert machine.connect_failed(request, "timed out", 2.0) == []
     assert machine.connected(SOMEBODY, request, 2.0) == [Close(SOMEBODY.id, "not wanted any more")]

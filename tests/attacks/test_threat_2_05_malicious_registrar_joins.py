@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from attacks.kit.attackers import FalseRegistrar, expired, false_registrar, of_impostor, self_signed
+from attacks.kit.attackers import FalseRegistrar, false_registrar
 from attacks.kit.figures import figure
+from attacks.kit.impostors import FALSE_LEAVES, Maker
 from attacks.kit.system import System, running_system, weakened_system
 from attacks.kit.undisturbed import undisturbed
 from rserpool.asap.authorisation import Role
 from rserpool.wire import CauseCode, Message, PoolEntry, Ppid, UpdateAction, enrp
 from support.rig_refusals import HANDLE, enrp_line, offer, stranger, usurping
-from support.rogue import ENDED, Leaf
+from support.rogue import ENDED
 from support.running import RegistrarProcess
 
 pytestmark = pytest.mark.rfc("threats 2.5: no malicious registrar joins")
@@ -32,13 +33,9 @@ def system() -> Iterator[System]:
         yield running
 
 
-Maker = Callable[[System], Leaf | None]
 NO_CREDENTIALS: dict[str, Maker] = {
     "no certificate": lambda _: None,
-    "self-signed": lambda s: self_signed(s.a.identity(Role.REGISTRAR)),
-    "an authority of the same name": lambda s: of_impostor(s.a.identity(Role.REGISTRAR), s.a.authority.bundle),
-    "a registrar of another pool": lambda s: s.b.leaf(Role.REGISTRAR) if s.b else None,
-    "expired": lambda s: expired(s.a.identity(Role.REGISTRAR), s.a.authority),
+    **FALSE_LEAVES,
 }
 """With these nobody finishes a handshake."""
 

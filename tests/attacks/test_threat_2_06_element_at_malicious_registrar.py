@@ -4,29 +4,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from attacks.kit.attackers import FalseRegistrar, expired, false_registrar, of_impostor, self_signed
+from attacks.kit.attackers import FalseRegistrar, false_registrar
+from attacks.kit.impostors import FALSE_LEAVES, Maker
 from attacks.kit.system import System, host_of, running_system
 from attacks.kit.undisturbed import undisturbed
 from rserpool.asap.authorisation import Role
 from rserpool.identity import pe_identifiers
 from rserpool.wire import Message, Ppid, asap
 from support.rig_refusals import HANDLE
-from support.rogue import ENDED, Leaf, Rogue
+from support.rogue import ENDED, Rogue
 
 pytestmark = pytest.mark.rfc("threats 2.6: no element uses a malicious registrar")
 ASAP_PORT = 3864
 FALSE_ID = 0x0BADCAFE
-Maker = Callable[[System], Leaf | None]
 FALSE: dict[str, Maker] = {
     "without TLS": lambda _: None,
-    "self-signed": lambda s: self_signed(s.a.identity(Role.REGISTRAR)),
-    "an authority of the same name": lambda s: of_impostor(s.a.identity(Role.REGISTRAR), s.a.authority.bundle),
-    "a registrar of another pool": lambda s: s.b.leaf(Role.REGISTRAR) if s.b else None,
-    "expired": lambda s: expired(s.a.identity(Role.REGISTRAR), s.a.authority),
+    **FALSE_LEAVES,
     "an element": lambda s: s.a.leaf(Role.ELEMENT),
 }
 """What false registrars have to show; the last one is genuine, but of no registrar."""

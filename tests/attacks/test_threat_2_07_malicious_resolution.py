@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from attacks.kit.attackers import FalseRegistrar, expired, false_registrar, of_impostor, self_signed
+from attacks.kit.attackers import FalseRegistrar, false_registrar
+from attacks.kit.impostors import FALSE_LEAVES, Maker
 from attacks.kit.system import System, running_system
 from attacks.kit.undisturbed import undisturbed
 from attacks.kit.weakened import weaken
@@ -17,20 +18,15 @@ from rserpool.asap.authorisation import Role
 from rserpool.client import NoRegistrarError, PoolUser
 from rserpool.wire import Message, asap, policies
 from support.rig_refusals import offer
-from support.rogue import Leaf
 
 pytestmark = pytest.mark.rfc("threats 2.7: no malicious registrar answers a user")
 ASAP_PORT = 3864
 TIMES = 10
 """Resolutions, each by a new user, since users ask registrars in random order."""
-Maker = Callable[[System], Leaf | None]
 FALSE: dict[str, Maker] = {
     "without TLS": lambda _: None,
-    "self-signed": lambda s: self_signed(s.a.identity(Role.REGISTRAR)),
-    "an authority of the same name": lambda s: of_impostor(s.a.identity(Role.REGISTRAR), s.a.authority.bundle),
-    "a registrar of another pool": lambda s: s.b.leaf(Role.REGISTRAR) if s.b else None,
+    **FALSE_LEAVES,
     "a registrar of another pool, signed by our authority": lambda s: s.a.leaf(Role.REGISTRAR, pool="other"),
-    "expired": lambda s: expired(s.a.identity(Role.REGISTRAR), s.a.authority),
     "an element": lambda s: s.a.leaf(Role.ELEMENT),
 }
 

@@ -21,7 +21,8 @@ from attacks.kit.attackers import of_impostor
 from attacks.kit.system import System, running_system
 from attacks.kit.weakened import weaken
 from rserpool.asap.authorisation import Role
-from rserpool.client import Failover, PoolUser, Session
+from rserpool.client import Failover, PoolUser
+from support.rig_sessions import said
 from support.rogue import Leaf
 
 SECRET = b"the user's secret\n"
@@ -106,17 +107,6 @@ def impostor(address: str, leaf: Leaf | None) -> Iterator[Caught]:
             thread.join()
 
 
-async def said(session: Session, line: bytes) -> str:
-    """Say a line; what is answered."""
-    await session.send(line)
-    heard = b""
-    while not heard.endswith(b"\n"):
-        octets = await session.receive()
-        assert octets, "the session has ended"
-        heard += octets
-    return heard.decode().strip()
-
-
 @contextlib.contextmanager
 def three(system: System) -> Iterator[list[daemons.Victim]]:
     """Three elements, all ready, and known to every registrar."""
@@ -149,7 +139,7 @@ async def fail_over(system: System, victims: list[daemons.Victim], kind: str) ->
     async with PoolUser(scope, patience=5) as users:
         await users.resolve("echo")  # remembered: nobody tells of who leaves afterwards
         async with users.session("echo", on_failover=agree, follow=False) as session:
-            assert (await said(session, b"hello\n")).startswith("1 ")
+            assert (await said(session, "hello")).startswith("1 ")
             assert session.cookie is not None
             every = (await users.resolve("echo")).elements
             at = [e.identifier for e in every].index(session.element.identifier)
@@ -162,7 +152,7 @@ async def fail_over(system: System, victims: list[daemons.Victim], kind: str) ->
                     async with asyncio.timeout(6):
                         await told.wait()  # what is sent before goes to a dead element
                     async with asyncio.timeout(2):
-                        answer = await said(session, SECRET)
+                        answer = await said(session, SECRET.decode().rstrip())
                 return answer, caught, asked
 
 

@@ -118,7 +118,7 @@ def provoke(system: System) -> tuple[int, float]:
 
         def answer() -> None:
             while not over.is_set():
-                if line.socket.pending() or select.select([line.socket], [], [], 0.05)[0]:  # type: ignore[attr-defined]
+                if line.socket.pending() or select.select([line.socket], [], [], 0.05)[0]:  # type: ignore[attr-defined] # a TLS socket: the system is secure
                     for message in line.hear():
                         asked[0] += isinstance(message, asap.EndpointKeepAlive)
                         line.say(asap.EndpointKeepAliveAck(pool_handle=HANDLE, pe_identifier=identifier))

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from rserpool_cli.main import main
-from support.wiredata import captures
+from support.wiredata import Capture, captures
 
 RESOLUTION = "0500000d00090009506f6f6c31000000"
 
@@ -27,8 +27,8 @@ def test_the_payload_protocol_identifier_decides_the_protocol(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("capture", captures()[::7], ids=str)
-def test_reencoding_prints_the_same_hex_and_nothing_else(capture: object, capsys: pytest.CaptureFixture[str]) -> None:
-    octets, ppid = capture.octets, capture.ppid  # type: ignore[attr-defined]
+def test_reencoding_prints_the_same_hex_and_nothing_else(capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    octets, ppid = capture.octets, capture.ppid
     assert main(["decode", "--ppid", str(int(ppid)), "--dialect", "rsplib", "--reencode", octets.hex().upper()]) == 0
     captured = capsys.readouterr()
     assert captured.out == octets.hex() + "\n"

@@ -157,7 +157,7 @@ def test_while_a_pool_is_watched_nobody_has_to_ask_whatever_the_policy() -> None
         for _ in range(5):
             assert ports(await users.resolve("echo")) == [1, 2]
         assert len(heard) == 1
-        await updates.aclose()  # type: ignore[attr-defined]
+        await updates.aclose()  # type: ignore[attr-defined] # the iterator is a generator
         await users.resolve("echo")
         assert (
             len([m for m in heard if m == asap.HandleResolution(pool_handle=b"echo")]) == 2

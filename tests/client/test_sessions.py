@@ -359,7 +359,7 @@ def test_leaving_a_session_whose_element_does_not_read_ends_in_time_and_says_so(
     async def body(found: Counting, users: PoolUser) -> None:
         async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writers.append(writer)
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.transport.pause_reading()  # type: ignore[attr-defined] # asyncio's stubs leave it out
 
         writers: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)

@@ -95,10 +95,10 @@ def test_two_watchers_of_a_pool_both_see_it_and_one_may_go() -> None:
     async def body(found: RunningPool, user: PoolUser) -> None:
         one, other = user.watch("echo"), user.watch(b"echo")
         assert same(await anext(one), await anext(other))
-        await one.aclose()  # type: ignore[attr-defined]
+        await one.aclose()  # type: ignore[attr-defined] # the iterator is a generator
         await found.end_sidecar(1)
         assert len((await anext(other)).elements) == 1
-        await other.aclose()  # type: ignore[attr-defined]
+        await other.aclose()  # type: ignore[attr-defined] # the iterator is a generator
         assert user._directory.machine._watched == set()
         assert user._directory._followers == {}
         assert user._watchers == set()

@@ -204,7 +204,7 @@ def test_a_server_that_is_away_is_asked_ever_more_rarely_until_it_is_there(
                 often.set()
             return await obtain(current)
 
-        enrolling.obtain = observed  # type: ignore[method-assign]
+        enrolling.obtain = observed  # type: ignore[method-assign] # this one is watched
         keeper = Keeper(enrolling, security)
         first = asyncio.ensure_future(keeper.first())
         await often.wait()

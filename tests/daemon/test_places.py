@@ -46,4 +46,4 @@ def test_a_name_that_cannot_be_resolved_is_written_once_however_often_it_is_trie
         following.cancel()
 
     quickly(run())
-    assert getattr(caplog, "text").count("the name no..name cannot be resolved") == 1  # noqa: B009
+    assert getattr(caplog, "text").count("the name no..name cannot be resolved") == 1  # noqa: B009 - a fixture whose type says less

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,8 +110,18 @@ def _number(octets: bytes) -> None:
     assert 0 <= number(octets.decode("latin-1")) <= 1
 
 
-def _tables(tables: Mapping[str, Mapping[str, object]]) -> bytes:
-    return json.dumps(tables).encode()
+def _examples(root: type[Any]) -> Iterator[bytes]:
+    yield example(root).encode()
+    yield example(root, comment_defaults=False).encode()
+
+
+def _tellings(tables: Callable[[ServerPool, str], Mapping[str, object]]) -> Iterator[bytes]:
+    yield json.dumps(tables(_pool(), "cluster.local")).encode()
+    yield b"{}"
+
+
+def _only(seed: Callable[[], bytes]) -> Iterator[bytes]:
+    yield seed()
 
 
 def _manifests() -> Iterator[bytes]:
@@ -126,9 +137,9 @@ TARGETS: Final = (
     *(
         Target(
             name=f"settings-{root.__name__.removesuffix('Settings').lower()}",
-            open=lambda root=root: _configuration(root),  # type: ignore[misc]
+            open=partial(_configuration, root),
             refuses=(SettingsError,),
-            seeds=lambda root=root: [example(root).encode(), example(root, comment_defaults=False).encode()],  # type: ignore[misc]
+            seeds=partial(_examples, root),
             longest=16384,
             octets=16 * 1024 * 1024,
         )
@@ -137,9 +148,9 @@ TARGETS: Final = (
     *(
         Target(
             name=f"told-{root.__name__.removesuffix('Settings').lower()}",
-            open=lambda root=root: _told(root),  # type: ignore[misc]
+            open=partial(_told, root),
             refuses=(SettingsError, _NoTablesError),
-            seeds=lambda tables=tables: [_tables(tables(_pool(), "cluster.local")), b"{}"],  # type: ignore[misc]
+            seeds=partial(_tellings, tables),
             longest=16384,
             octets=16 * 1024 * 1024,
         )
@@ -156,8 +167,8 @@ TARGETS: Final = (
     *(
         Target(
             name=f"kept-{name.partition('.')[0]}",
-            open=lambda name=name: _kept(name),  # type: ignore[misc]
-            seeds=lambda seed=seed: [seed()],  # type: ignore[misc]
+            open=partial(_kept, name),
+            seeds=partial(_only, seed),
         )
         for name, seed in (
             (IDENTITY, lambda: pem_of(credentials(Role.ELEMENT))),

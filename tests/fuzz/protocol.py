@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
@@ -145,7 +146,7 @@ TARGETS: Final = (
             name=f"{ppid.name.lower()}-{'rfc' if dialect is RFC else 'rsplib'}",
             open=always(_codec(ppid, dialect)),
             refuses=(DecodeError,),
-            seeds=lambda ppid=ppid, dialect=dialect: _messages(ppid) if dialect is RFC else _rsplib(ppid),  # type: ignore[misc]
+            seeds=partial(_messages if dialect is RFC else _rsplib, ppid),
         )
         for ppid in Ppid
         for dialect in (RFC, RSPLIB)

@@ -165,7 +165,7 @@ def _question() -> Iterator[Read]:
     with _looping() as loop:
 
         async def arrived(octets: bytes) -> dict[str, Any]:
-            return await json_of(_Arrived(octets))  # type: ignore[arg-type]
+            return await json_of(_Arrived(octets))  # type: ignore[arg-type] # all of a request that is read here
 
         def read(octets: bytes) -> None:
             _, wait, report = read_question(loop.run(lambda: arrived(octets)))

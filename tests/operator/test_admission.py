@@ -36,7 +36,7 @@ class Webhook:
             payload.feed_eof()
             request = make_mocked_request("POST", "/admission/pods", payload=payload)
             response = await self._desk.pods(request)
-            return response.status, json.loads(response.body or b"")  # type: ignore[arg-type]
+            return response.status, json.loads(response.body or b"")  # type: ignore[arg-type] # the body is text
 
         return asyncio.run(ask())
 
@@ -107,7 +107,7 @@ def test_a_pod_is_not_let_through_blindly_while_the_api_server_does_not_answer()
     async def away(*_: Any) -> Object | None:
         raise KubeError(0, "NoAnswer", "no answer")
 
-    webhook._desk._kube.get = away  # type: ignore[method-assign, assignment]
+    webhook._desk._kube.get = away  # type: ignore[method-assign, assignment] # the API server is away
     response = webhook.review(pod(labels={names.POOL_LABEL: "echo"}))
     assert response["allowed"] is False
     assert response["status"]["code"] == 503

@@ -69,7 +69,7 @@ def test_a_lost_ca_is_said_and_nothing_is_made_until_the_user_gives_his_word(sig
     assert made(cluster, since) == []
     assert any(e["reason"] == "CALost" and e["type"] == "Warning" for e in cluster.world.events)
     for wrong in ("", "sha256:00", "yes"):
-        cluster.change(key, lambda raw, w=wrong: raw["metadata"].update(annotations={names.ACCEPT_CA: w}))  # type: ignore[misc]
+        cluster.change(key, lambda raw, w=wrong: raw["metadata"].update(annotations={names.ACCEPT_CA: w}))  # type: ignore[misc] # mypy infers no lambda with a default
         assert cluster.settle(key)
         assert cluster.condition(key, "AuthorityReady") == ("False", "CALost")
         assert made(cluster, since) == []

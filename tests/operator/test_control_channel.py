@@ -219,7 +219,7 @@ def test_a_registrar_waits_for_news_and_gets_them_at_once() -> None:
             begun.set()
             await original(key, seconds)
 
-        boards.wait = wait  # type: ignore[method-assign]
+        boards.wait = wait  # type: ignore[method-assign] # this one is watched
         waiting = asyncio.create_task(ask(found, body("registrar", wait=4.0, **known), leaf))
         await begun.wait()
         await asyncio.sleep(0)

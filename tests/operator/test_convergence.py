@@ -103,7 +103,7 @@ def test_an_object_that_somebody_deletes_or_spoils_is_made_good(signer: dict[str
         if ref.kind.kind not in ("Service", "NetworkPolicy", "PodDisruptionBudget"):
             continue
         field = {"Service": "selector", "NetworkPolicy": "podSelector", "PodDisruptionBudget": "selector"}
-        cluster.world.change(ref, lambda live, f=field[ref.kind.kind]: live["spec"].update({f: {"a": "b"}}))  # type: ignore[misc]
+        cluster.world.change(ref, lambda live, f=field[ref.kind.kind]: live["spec"].update({f: {"a": "b"}}))  # type: ignore[misc] # mypy infers no lambda with a default
         assert cluster.settle(key)
         live = cluster.world.objects[ref]["spec"][field[ref.kind.kind]]
         assert names.OWNER_LABEL in str(live)
@@ -127,7 +127,7 @@ def test_registrars_are_scaled_up_and_down() -> None:
     cluster = Cluster()
     key = cluster.create(raw_pool())
     for replicas in (3, 5, 1, 2):
-        cluster.change(key, lambda raw, n=replicas: raw["spec"].update(registrars={"replicas": n}))  # type: ignore[misc]
+        cluster.change(key, lambda raw, n=replicas: raw["spec"].update(registrars={"replicas": n}))  # type: ignore[misc] # mypy infers no lambda with a default
         assert cluster.settle(key)
         assert len(cluster.world.of(POD)) == replicas
         assert cluster.status(key)["registrars"] == {"replicas": replicas, "ready": replicas, "transports": []}
@@ -181,7 +181,7 @@ def test_a_network_policy_comes_and_goes_with_its_field() -> None:
     cluster = Cluster()
     key = cluster.create(raw_pool())
     for wanted in (True, False, True):
-        cluster.change(key, lambda raw, on=wanted: raw["spec"].update(networkPolicy=on))  # type: ignore[misc]
+        cluster.change(key, lambda raw, on=wanted: raw["spec"].update(networkPolicy=on))  # type: ignore[misc] # mypy infers no lambda with a default
         assert cluster.settle(key)
         assert len(cluster.world.of(NETWORK_POLICY)) == wanted
         assert cluster.writes_of_another_pass(key) == []

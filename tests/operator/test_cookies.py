@@ -94,7 +94,7 @@ def test_elements_are_told_keys_that_a_sidecar_takes_and_registrars_are_told_non
     assert unknown == ()
     assert after.channel.keys == CookieKeys((1, key))
     assert after.channel.enabled
-    assert after.user_transport.port == 7008  # type: ignore[union-attr]
+    assert after.user_transport.port == 7008  # type: ignore[union-attr] # the transport is TCP
     assert "channel" not in framed.told(Role.REGISTRAR)
     assert framed.secret["data"]["1"] not in str(framed.told(Role.REGISTRAR))
 

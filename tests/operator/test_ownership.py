@@ -186,7 +186,7 @@ def test_a_pool_whose_spec_is_wrong_or_that_is_paused_can_be_deleted() -> None:
         cluster = Cluster()
         key = cluster.create(raw_pool())
         assert cluster.settle(key)
-        cluster.change(key, lambda raw, f=field, v=value: raw["spec"].update({f: v}))  # type: ignore[misc]
+        cluster.change(key, lambda raw, f=field, v=value: raw["spec"].update({f: v}))  # type: ignore[misc] # mypy infers no lambda with a default
         assert cluster.settle(key)
         uid = cluster.raw(key)["metadata"]["uid"]
         cluster.world.remove(pool_ref(key))

@@ -140,7 +140,7 @@ class Seen:
             self.boards.tell(key, Channel(registrar={}, element={}, bundle="PEM"))
         self.looked: list[Key] = []
         self.left: list[tuple[Key, str]] = []
-        self.happenings = Happenings(self.boards, self, self.looked.append, self._left)  # type: ignore[arg-type]
+        self.happenings = Happenings(self.boards, self, self.looked.append, self._left)  # type: ignore[arg-type] # all of a Kube that is used here
         self.names: dict[str, str] = {}
         self.again = 0
 

@@ -65,7 +65,7 @@ def test_a_pool_handle_of_its_own_is_its_octets() -> None:
 def test_nothing_changes_once_it_is_read() -> None:
     pool = server_pool()
     with pytest.raises(ValidationError, match="frozen"):
-        pool.spec.paused = True  # type: ignore[misc]
+        pool.spec.paused = True  # type: ignore[misc] # it is frozen, which is tested
 
 
 def test_a_pool_can_be_made_from_python_and_is_held_to_the_same_rules() -> None:

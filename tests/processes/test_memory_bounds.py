@@ -26,7 +26,7 @@ from rserpool.wire import Framer, Message, PoolElement, TcpTransport, asap, deco
 from rserpool.wire.codes import Ppid
 from support.far_ends import leaf
 from support.rig_memory import ASAP, ENRP, Watched, client_context, hello, watched
-from support.rig_transport import NOBODYS, OTHER_CA, credentials
+from support.rig_transport import NOBODYS, OTHER_CA, credentials, shake
 
 STRANGER, MEMBER = 128, 1024
 """KiB that one peer may have."""
@@ -145,19 +145,10 @@ def test_a_peer_with_a_long_chain_that_does_not_finish_costs_128_kib_at_most(
     def come(number: int) -> socket.socket:
         """Its second flight but for the last octets of the record with all its certificates; then nothing more."""
         sock = registrar.dial(source(number))
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing)
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                sock.sendall(outgoing.read())
-                incoming.write(sock.recv(65536))
-            else:
-                flight = outgoing.read()
-                assert len(flight) > 10_000
-                sock.sendall(flight[:-400])
-                return sock
+        flight = shake(sock, context)[1].read()
+        assert len(flight) > 10_000
+        sock.sendall(flight[:-400])
+        return sock
 
     assert weigh(registrar, record_property, "amid its certificate", 150, come, lambda: None) <= STRANGER
 

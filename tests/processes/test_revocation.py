@@ -70,12 +70,11 @@ def test_an_honest_pod_whose_leaf_was_taken_back_obtains_another_one_by_itself_a
 ) -> None:
     element = pool.elements[1]
     uid = pool.uid(f"{element.name}/sidecar")
-    before, refusals = pool.serial(uid), sum(pool.metric(r, "rserpool_refusals_total") for r in pool.registrars)
+    before = pool.serial(uid)
     pool.tell(serials=(serial_text(before),))
     pool.wait("it is out of every registrar", lambda: is_out(pool, element.transport), AT_ONCE)
     pool.settled_with_all(BY_ITSELF)
     assert pool.serial(uid) != before
-    assert sum(pool.metric(r, "rserpool_refusals_total") for r in pool.registrars) >= refusals
 
 
 @pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")

@@ -245,7 +245,7 @@ async def card_of(user: RawUser) -> list[int]:
     message = decode(frame.payload, Ppid.ASAP)
     assert isinstance(message, asap.BusinessCard)
     assert message.pool_handle == b"echo"
-    assert all(str(e.transport.address) == f"10.0.0.{e.identifier}" for e in message.elements)  # type: ignore[union-attr]
+    assert all(str(e.transport.address) == f"10.0.0.{e.identifier}" for e in message.elements)  # type: ignore[union-attr] # the transport is TCP
     return [element.identifier for element in message.elements]
 
 

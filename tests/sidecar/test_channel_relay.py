@@ -247,7 +247,7 @@ def test_a_sidecar_that_is_killed_makes_no_good_end_of_its_connections() -> None
             processes.append(await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(port), TESTS))
             await processes[0].wait()
             async with asyncio.timeout(20):
-                while not ends:  # noqa: ASYNC110
+                while not ends:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.01)
         assert ends == ["reset"]
 

@@ -201,7 +201,7 @@ def test_another_source_is_measured_by_from_then_on() -> None:
             unknown = loading.status().get("load_reason")
             loading.reconfigure(settings(source="http", port=port, interval=0.02, minimum_interval=0.02))
             async with asyncio.timeout(5):
-                while loading.registered != 0.5:  # noqa: ASYNC110
+                while loading.registered != 0.5:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.01)
             return loading.registered, unknown
         finally:
@@ -237,7 +237,7 @@ def test_the_sidecar_registers_with_what_its_application_says(tmp_path: Path) ->
         try:
             async with asyncio.timeout(10):
                 wanted = policies.LeastUsed(round(MAX_LOAD * 0.75))
-                while daemon._machine is None or daemon._machine._policy != wanted:  # noqa: ASYNC110
+                while daemon._machine is None or daemon._machine._policy != wanted:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.02)
             status = await control(path, "GET", "/status")
             assert (status["load"], status["load_source"], status["load_known"]) == (0.75, "http", True)

@@ -79,7 +79,7 @@ def main(path: str) -> int:
     excused = listed(LIST.read_text(encoding="utf-8"))
     wrong = differences(set(missing(report, Path())), excused)
     share = percent(report)
-    print(f"branches of the machines: {share:.2f} %, {len(excused)} listed with their reasons")  # noqa: T201
+    print(f"branches of the machines: {share:.2f} %, {len(excused)} listed with their reasons")  # noqa: T201 - a command
     if share < LEAST:
         wrong.append(f"less than {LEAST:g} % of the branches are taken")
     print(*wrong, sep="\n", end="\n" if wrong else "")  # noqa: T201 - a command

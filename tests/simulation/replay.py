@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     verdict = run(script, options.seed, tell=said.append if options.events else None, names=options.events)
     print(*said, sep="\n", end="\n" if said else "")  # noqa: T201 - a command
     if verdict.violation is None:
-        print(f"{script}\nnothing violated in {verdict.seconds:g} s; history {verdict.history[:16]}")  # noqa: T201
+        print(f"{script}\nnothing violated in {verdict.seconds:g} s; history {verdict.history[:16]}")  # noqa: T201 - a command
         return 0
     if options.as_it_is:
         print(f"{script}\n{verdict.violation}")  # noqa: T201 - a command

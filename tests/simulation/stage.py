@@ -182,11 +182,11 @@ class Stage:
         rng = Random(self.rng.getrandbits(64))
         names = [n.name for n in self.world.nodes.values()]
         for name in names:
-            self._again(until, lambda name=name: self._stall_once(name, share, rng))  # type: ignore[misc]
+            self._again(until, lambda name=name: self._stall_once(name, share, rng))  # type: ignore[misc] # mypy infers no lambda with a default
         for a in names:
             for b in names:
                 if a < b and "r" in a[0] + b[0]:
-                    self._again(until, lambda a=a, b=b: self._spike_once(a, b, extra, rng))  # type: ignore[misc]
+                    self._again(until, lambda a=a, b=b: self._spike_once(a, b, extra, rng))  # type: ignore[misc] # mypy infers no lambda with a default
 
     def _again(self, until: float, action: Callable[[], float]) -> None:
         """Have it happen, and again after as many seconds as it says."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rserpool.asap.effects import Effect
 from rserpool.asap.events import Change, ElementChanged, Failure, PoolUpdated, Resolved
 from simulation.nodes import Node, dump_of, element_of, registrar, user_of
 from simulation.world import World
@@ -212,7 +213,7 @@ def test_elements_come_and_go_and_all_registrars_agree(seed: int) -> None:
     more = [pool.world.element(f"m{i}") for i in range(27)]
     assert pool.everywhere(*pool.elements, *more, within=1.0) is not None
     for node in [*more, pool.elements[0]]:
-        pool.world.do(node, lambda now, n=node: element_of(n).leave(now))  # type: ignore[misc]
+        pool.world.do(node, lambda now, n=node: element_of(n).leave(now))  # type: ignore[misc] # mypy infers no lambda with a default
     assert pool.everywhere(*pool.elements[1:], within=1.0) is not None
     pool.stays(*pool.elements[1:])
 
@@ -235,12 +236,12 @@ def test_a_user_gets_answers_while_registrars_die_one_after_the_other() -> None:
     tokens: list[int] = []
 
     def ask() -> None:
-        def resolve(now: float) -> list[object]:
+        def resolve(now: float) -> list[Effect]:
             token, effects = user_of(user).resolve(POOL, now)
             tokens.append(token)
-            return effects  # type: ignore[return-value]
+            return effects
 
-        world.do(user, resolve)  # type: ignore[arg-type]
+        world.do(user, resolve)
 
     for victim in (None, *pool.registrars[:2]):
         if victim is not None:

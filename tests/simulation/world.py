@@ -203,7 +203,7 @@ class World(Faults, Observations):
         """Start a registrar's successor in its pod, with a new server ID."""
         if node.running:
             self.kill(node)
-        config = registrar(node).desk.config  # type: ignore[attr-defined]
+        config = registrar(node).desk.config  # type: ignore[attr-defined] # of a registrar it is one
         fresh = self.add_registrar(node.name, node.number, config.peers, server_id)
         fresh.events = node.events
         self.start(fresh)

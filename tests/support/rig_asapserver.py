@@ -23,7 +23,7 @@ from rserpool.asap.effects import (
     Send,
     TransportKind,
 )
-from rserpool.asap.events import Event
+from rserpool.asap.events import ElementChanged, Event
 from rserpool.asap.profiles import FAST, RegistrarTimers
 from rserpool.asap.server.desk import Limits, RegistrarConfig
 from rserpool.enrp import Registrar
@@ -339,6 +339,24 @@ class Rig:
         """A pool's elements in the dump, by identifier; none if there is no such pool."""
         pools = [p["elements"] for p in self.space["pools"] if p["handle"] == handle.decode()]
         return {int(e["identifier"], 16): e for e in pools[0]} if pools else {}
+
+
+def refused(far: Far, element: PoolElement, handle: bytes = POOL) -> ErrorCause:
+    """Register what must be refused: with one cause, without any effect. Returns the cause."""
+    rig, peer = far.rig, far.rig.witness
+    before, alive = rig.space, rig.machine.counts()["own"]
+    rig.seen(ElementChanged)
+    answer = far.ask_to_register(element, handle)
+    (cause,) = answer.error
+    assert answer == asap.RegistrationResponse(
+        pool_handle=handle, pe_identifier=element.identifier, reject=True, error=(cause,)
+    )
+    assert rig.space == before
+    assert rig.machine.counts()["own"] == alive
+    assert updates(peer) == []
+    assert rig.seen(ElementChanged) == []
+    assert far.is_up()
+    return cause
 
 
 def updates(far: Far) -> list[tuple[UpdateAction, bytes, PoolElement]]:

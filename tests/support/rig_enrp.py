@@ -127,7 +127,7 @@ class Rig:
             for request, (deadline, _) in list(self.dials.items()):
                 if deadline <= self.now and request in self.dials:
                     del self.dials[request]
-                    self.do(lambda m, now, r=request: m.connect_failed(r, "timed out", now))  # type: ignore[misc]
+                    self.do(lambda m, now, r=request: m.connect_failed(r, "timed out", now))  # type: ignore[misc] # mypy infers no lambda with a default
             deadline = self.machine.deadline() or until
             if deadline <= self.now:
                 self.do(lambda m, now: m.wake(now))

@@ -7,8 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
-import subprocess
 import tempfile
 import threading
 import tomllib
@@ -36,6 +34,7 @@ from rserpool_cli.up.state import write_state
 from rserpool_operator.control.board import Boards
 from rserpool_operator.plan import Channel
 from rserpool_operator.work_queue import Key
+from support.planned import running
 from support.rig_identity import EnrolmentServer
 from support.rig_refusals import OwnPool
 from support.running import PATIENCE, manifest
@@ -180,29 +179,16 @@ def operated_pool() -> Iterator[OperatedPool]:
             bundle=ca.bundle.decode(),
         )
         for process in plan.processes:
-            stack.enter_context(_running(process, directory, served))
+            _configure(process, served)
+            stack.enter_context(running(process, directory))
         pool.settled_with_all()
         yield pool
 
 
-@contextlib.contextmanager
-def _running(process: ProcessPlan, directory: Path, served: Served) -> Iterator[None]:
+def _configure(process: ProcessPlan, served: Served) -> None:
     if process.identity is not None:
         token, tables = f"token-of-{process.identity.pod_uid}", tomllib.loads(process.configuration)
         served.operator.tokens[token] = process.identity
         Path(tables["security"]["token_file"]).write_text(token)
         tables["operator"] = {"url": served.operator.url}
         Path(process.command[-1]).write_text(render(tables))
-    with (directory / f"{process.name.replace('/', '-')}.log").open("wb") as log:
-        environment = {**os.environ, **process.environment}
-        running = subprocess.Popen(process.command, env=environment, stdout=log, stderr=log, cwd=process.folder)
-    try:
-        yield
-    finally:
-        running.terminate()
-        try:
-            running.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-            raise

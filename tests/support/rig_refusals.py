@@ -7,8 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import os
-import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -31,8 +29,9 @@ from rserpool.wire import Message, PoolElement, Ppid, TcpTransport, UpdateAction
 from rserpool_cli.up.loopback import claim
 from rserpool_cli.up.plan import TRUST_DOMAIN, ProcessPlan, UpOptions, UpPlan, make_plan
 from rserpool_cli.up.state import write_state
+from support.planned import running, security_from_files
 from support.rogue import Leaf, Line, Rogue, forged
-from support.running import PATIENCE, RegistrarProcess, RunningPool, manifest
+from support.running import RegistrarProcess, RunningPool, manifest
 
 HANDLE: Final = b"echo"
 MARK: Final = b"octets-of-an-attacker"
@@ -254,34 +253,16 @@ def own_pool() -> Iterator[OwnPool]:
         ca = EmbeddedAuthority.create("ours", now, life=timedelta(days=1), leaf_life=timedelta(hours=1))
         write_state(directory, plan, [], ca.bundle, addresses)
         for process in plan.processes:
-            stack.enter_context(_running(process, directory, ca))
+            _configure(process, directory, ca)
+            stack.enter_context(running(process, directory))
         pool = OwnPool(directory, ca, plan)
         stack.callback(pool.close)
         pool.settled_with_all()
         yield pool
 
 
-@contextlib.contextmanager
-def _running(process: ProcessPlan, directory: Path, ca: EmbeddedAuthority) -> Iterator[None]:
+def _configure(process: ProcessPlan, directory: Path, ca: EmbeddedAuthority) -> None:
     if process.identity is not None:
-        leaf = forged(process.identity, ca)
         tables = tomllib.loads(process.configuration)
-        tables["security"] = {"mode": "Secure", "source": "files", "pod_uid": process.identity.pod_uid}
-        for name, pem in (("chain", leaf.chain), ("key", leaf.key_pem), ("bundle", ca.bundle)):
-            file = directory / f"{process.identity.pod_uid}.{name}"
-            file.write_bytes(pem)
-            tables["security"][f"{name}_file"] = str(file)
+        tables["security"] = security_from_files(forged(process.identity, ca), ca.bundle, directory)
         Path(process.command[-1]).write_text(render(tables))
-    with (directory / f"{process.name.replace('/', '-')}.log").open("wb") as log:
-        environment = {**os.environ, **process.environment}
-        running = subprocess.Popen(process.command, env=environment, stdout=log, stderr=log, cwd=process.folder)
-    try:
-        yield
-    finally:
-        running.terminate()
-        try:
-            running.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-            raise

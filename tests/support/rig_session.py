@@ -85,7 +85,7 @@ class Rig:
     def __init__(self, *pool: int, framed: bool = True, secure: bool = True, seed: int = 1, **config: object) -> None:
         self.now = START
         options = {"handle": POOL, "framed": framed, "secure": secure, **config}
-        self.config = SessionConfig(**options)  # type: ignore[arg-type]
+        self.config = SessionConfig(**options)  # type: ignore[arg-type] # options of several types
         self.machine = UserSession(self.config, Random(seed))
         self.pool = CachedPool(POOL, Random(seed))
         self.answer: Sequence[PoolElement] | Failure | None = elements(*pool)
@@ -256,7 +256,7 @@ def which(identifier: int) -> int:
 
 def opened(*pool: int, **options: object) -> Rig:
     """A session that speaks with the first of these elements."""
-    rig = Rig(*pool, **options)  # type: ignore[arg-type]
+    rig = Rig(*pool, **options)  # type: ignore[arg-type] # options of several types
     rig.begin()
     rig.clear()
     return rig

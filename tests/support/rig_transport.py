@@ -330,8 +330,14 @@ def shaken(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 def carried(port: int, context: ssl.SSLContext) -> tuple[socket.socket, ssl.SSLObject, ssl.MemoryBIO]:
     """A TLS client whose handshake is done as it sees it; its last flight still has to be carried to the socket."""
+    sock = dialled(port)
+    return sock, *shake(sock, context)
+
+
+def shake(sock: socket.socket, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
+    """The same over a socket that is connected."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls, sock = context.wrap_bio(incoming, outgoing), dialled(port)
+    tls = context.wrap_bio(incoming, outgoing)
     while True:
         try:
             tls.do_handshake()
@@ -339,7 +345,7 @@ def carried(port: int, context: ssl.SSLContext) -> tuple[socket.socket, ssl.SSLO
             sock.sendall(outgoing.read())
             incoming.write(sock.recv(65536))
         else:
-            return sock, tls, outgoing
+            return tls, outgoing
 
 
 def drained(sock: socket.socket) -> bytes:

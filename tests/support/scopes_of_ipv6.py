@@ -84,7 +84,7 @@ def announced() -> None:
     with pool_running(manifest(replicas=2), "--network", BOTH, "--elements", "2", "--multicast") as pool:
         started(pool)
         for element, family in zip(pool.elements, ("tcp:10.77.", "tcp:[fd00:77:"), strict=True):
-            pool.wait(f"both registrars are heard at {family}", lambda e=element: len(_heard(pool, e)) == 2)  # type: ignore[misc]
+            pool.wait(f"both registrars are heard at {family}", lambda e=element: len(_heard(pool, e)) == 2)  # type: ignore[misc] # mypy infers no lambda with a default
             assert all(place.startswith(family) for place in _heard(pool, element))
 
 

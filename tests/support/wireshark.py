@@ -216,7 +216,7 @@ class Teller:
         total = 4 + sum((n + 3) & ~3 for n in lengths[:-1]) + lengths[-1]
         inner = self._head("", "Operation Error Parameter", ParameterType.OPERATION_ERROR, total)
         for cause in error:
-            name = _CAUSE_NAMES.get(cause.code, "Unknown error cause")  # type: ignore[call-overload]
+            name = _CAUSE_NAMES.get(cause.code, "Unknown error cause")  # type: ignore[call-overload] # a number that is no code is looked up, too
             at = f"{inner}/{name}"
             self._row(at, "cause_code", f"{cause.code:#06x}")
             self._row(at, "cause_length", str(4 + len(cause.info)))

@@ -109,7 +109,7 @@ class Driven:
         await self.machine.until(lambda: self.machine.told)
         (what, association, asked) = self.machine.told.pop()
         assert (what, asked) == ("connected", request)
-        return association  # type: ignore[return-value]
+        return association  # type: ignore[return-value] # the machine has noted one
 
     @property
     def far_link(self) -> MemoryLink:
@@ -150,7 +150,7 @@ async def test_messages_reach_the_machine_by_the_number_of_their_association() -
         link.send(octets)
     await d.machine.until(lambda: len(d.machine.told) == 2)
     assert d.machine.told == [("received", first, b"to the first"), ("received", second, b"to the second")]
-    ours, theirs = d.machine.up[first], d.machine.up[second]  # type: ignore[index]
+    ours, theirs = d.machine.up[first], d.machine.up[second]  # type: ignore[index] # the machine has noted one
     assert (ours.outbound, ours.peer_addresses, ours.peer_port, ours.principal) == (True, (THEIRS,), 3864, WHO)
     assert (theirs.outbound, theirs.kind, theirs.service) == (False, TransportKind.SCTP, Ppid.ASAP)
 

@@ -33,7 +33,7 @@ class Pair:
     async def dial(self, service: Ppid = Ppid.ASAP, port: int = 3864, address: IPv4Address = B) -> MemoryLink:
         links: list[MemoryLink] = []
         endpoint = Endpoint(TransportKind.SCTP, (address,), port)
-        await self.here.connect(service, endpoint, 1.0, self.ours, links.append)  # type: ignore[arg-type]
+        await self.here.connect(service, endpoint, 1.0, self.ours, links.append)  # type: ignore[arg-type] # a list takes any link
         return links[0]
 
 

@@ -62,7 +62,7 @@ async def test_with_an_address_of_each_family_it_listens_at_both_and_calls_each_
         heard = await network.listen(Ppid.ASAP, 0, there)
         links: list[Link] = []
         await both.connect(Ppid.ASAP, at(heard, peer), 5.0, there, links.append)
-        await there.until(lambda there=there: there.ups)  # type: ignore[misc]
+        await there.until(lambda there=there: there.ups)  # type: ignore[misc] # mypy infers no lambda with a default
         assert there.ups[0].peer_addresses == (own,)
 
 

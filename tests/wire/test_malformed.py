@@ -285,7 +285,7 @@ def test_parameters_that_have_no_business_in_a_message_are_skipped() -> None:
         asap.EndpointKeepAlive(server_id=1 << 32, pool_handle=b"p"),
         enrp.Presence(sender=1, checksum=65536),
         enrp.Presence(sender=1, server=ServerInformation(server_id=1, transports=())),
-        enrp.HandleTableResponse(sender=1, pools=(asap.BusinessCard(pool_handle=b"p", elements=()),)),  # type: ignore[arg-type]
+        enrp.HandleTableResponse(sender=1, pools=(asap.BusinessCard(pool_handle=b"p", elements=()),)),  # type: ignore[arg-type] # what no type allows is written
     ],
     ids=lambda m: type(m).__name__,
 )

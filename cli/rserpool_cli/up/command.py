@@ -114,9 +114,9 @@ def _read(file: Path, name: str | None) -> ServerPool:
 
 async def _run(pool: ServerPool, arguments: argparse.Namespace) -> int:
     from rserpool_cli.up.loopback import claim  # noqa: PLC0415 - likewise
-    from rserpool_cli.up.plan import UpOptions  # noqa: PLC0415
-    from rserpool_cli.up.session import Session  # noqa: PLC0415
-    from rserpool_cli.up.state import pool_directory  # noqa: PLC0415
+    from rserpool_cli.up.plan import UpOptions  # noqa: PLC0415 - likewise
+    from rserpool_cli.up.session import Session  # noqa: PLC0415 - likewise
+    from rserpool_cli.up.state import pool_directory  # noqa: PLC0415 - likewise
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -77,7 +77,7 @@ class ControlDesk:
         if not self._leading():
             return self._refuse(str(request.remote), 503, "NotLeader", "this replica does not lead; ask again")
         try:
-            leaf = await self._truster.verified(certificate)
+            leaf, issuer = await self._truster.verified(certificate)
             identity = leaf.identity
             if not self._buckets.allow(str(identity), self._clock()):
                 return self._refuse(str(identity), 429, "TooMany", "too many requests; ask later")
@@ -85,7 +85,7 @@ class ControlDesk:
                 return self._refuse(str(identity), 403, LEAF_REVOKED, "the leaf is in spec.security.revoked")
             body = await json_of(request)
             role, wait, report = _read(body)
-            report = replace(report, issuer=self._truster.issuer_of(certificate))
+            report = replace(report, issuer=issuer)
             if identity.role is Role.ELEMENT and not await self._still_member(identity):
                 return self._refuse(str(identity), 403, "Revoked", NO_MEMBER)
         except TrustError as e:

@@ -96,7 +96,7 @@ class EnrolmentDesk:
             denied = Denied(word="NoCertificate", message="renewal takes the current certificate")
             return self._refuse(request, "leaf", denied, 401)
         try:
-            leaf = await self._truster.verified(certificate)
+            leaf, _ = await self._truster.verified(certificate)
             identity = leaf.identity
             if not self._allowed(f"pod {identity.pod_uid}", POD_RATE):
                 return self._slow(request, "leaf")

@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+from rserpool.identity.revoked import Revoked, serial_text
 from rserpool.pool import ServerPool
 from rserpool.pool.settings import registrar_tables, sidecar_tables
 from rserpool_operator.installation import Installation
 from rserpool_operator.manifests.common import asap_port, enrp_port, registrar_hosts
+from rserpool_operator.plan.authority import AuthorityPlan
 from rserpool_operator.plan.effects import Channel
 
 
 def channel_of(
     pool: ServerPool,
     installation: Installation,
-    bundle: str,
+    authority: AuthorityPlan,
     renew: str,
     revoked: tuple[str, ...],
     keys: tuple[str, ...] = (),
 ) -> Channel:
-    """The channel's contents. Keys of cookies are the elements' alone."""
+    """The channel's contents: ``revoked`` pods by their UIDs; ``keys`` of cookies, which are the elements' alone."""
     namespace, name = pool.metadata.namespace, pool.metadata.name
     hosts = registrar_hosts(namespace, name, pool.spec.registrars.replicas, installation.cluster_domain)
     registrar = registrar_tables(pool, installation.trust_domain)
@@ -27,4 +29,12 @@ def channel_of(
     element["registrars"] = {"addresses": [f"{host}:{asap_port(pool)}" for host in hosts]}
     if keys:
         element["channel"]["keys"] = list(keys)
-    return Channel(registrar=dict(registrar), element=dict(element), bundle=bundle, renew=renew, revoked=revoked)
+    return Channel(
+        registrar=dict(registrar),
+        element=dict(element),
+        bundle=authority.bundle,
+        renew=renew,
+        issuer=authority.issuer,
+        revoked=revoked,
+        serials=tuple(sorted(serial_text(serial) for serial in Revoked.of(pool.spec.security.revoked).serials)),
+    )

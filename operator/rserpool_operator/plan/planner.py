@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rserpool.identity.revoked import Revoked, serial_text
+from rserpool.identity.revoked import Revoked
 from rserpool.pool import ServerPool
 from rserpool_operator import names
 from rserpool_operator.generations import Generations, generations_of
@@ -134,9 +134,7 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
     effects += _left_over(observed)
     renew = observed.annotations.get(names.RENEW, "") + order_of(generations_of(observed.raw, pool))
     revoked = revoked_pods(observed, pool)
-    channel = channel_of(pool, installation, authority.bundle, renew, revoked, cookies.keys)
-    serials = tuple(sorted(serial_text(serial) for serial in Revoked.of(pool.spec.security.revoked).serials))
-    channel = replace(channel, issuer=authority.issuer, serials=serials)
+    channel = channel_of(pool, installation, authority, renew, revoked, cookies.keys)
     bundle_version = version_of(authority.bundle)
     conditions = _conditions(observed, pool, authority, bundle_version, problem)
     status = {

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from rserpool.asap.authorisation import Action, Authoriser
-from rserpool.asap.effects import Association, AssociationId, Effect, Endpoint, transport_of
+from rserpool.asap.authorisation import Authoriser
+from rserpool.asap.effects import Association, Effect, Endpoint, transport_of
 from rserpool.asap.endpoint import EndpointMachine
 from rserpool.asap.events import ElementState, ElementStateChanged, Refused
 from rserpool.asap.flood import FloodGuard, Verdict
+from rserpool.asap.home import Home
 from rserpool.asap.hunt import Hunter
 from rserpool.asap.profiles import FAST, EndpointTimers
-from rserpool.asap.replacement import Replacement
 from rserpool.wire import (
     RFC,
     CauseCode,
@@ -32,9 +32,6 @@ from rserpool.wire import (
     asap,
 )
 
-HOME_PATIENCE: Final = 5.0
-"""Seconds between two changes of the home, unless the former one is gone or silent."""
-HOME_SILENCE: Final = 1.0
 FIRST_BACKOFF: Final = 1.0
 
 
@@ -67,7 +64,6 @@ class Element(EndpointMachine):
         super().__init__(config.dialect, rng)
         self._config = config
         self._timers = config.timers
-        self._authoriser = authoriser
         self._hunter = Hunter(self.desk, config.timers, authoriser)
         self._hunter.on_found = self._found
         self._hunter.on_failed = self._not_found
@@ -80,16 +76,11 @@ class Element(EndpointMachine):
         self._leaving = False
         self._state = ElementState.STOPPED
         self._identifier = 0
-        self._home: AssociationId | None = None
-        self._home_id = 0
-        self._home_heard = 0.0
-        self._home_since = float("-inf")
+        self._home = Home(self.desk, self._hunter)
+        self._home.replacement.on_replaced = self._replaced
         self._attempts = 0
         self._backoff = 0.0
         self._refusals = 0
-        self._former: AssociationId | None = None  # to the same home, until the newer one is registered on
-        self._replacement = Replacement(self.desk, self._hunter, lambda: self._home)
-        self._replacement.on_replaced = self._replaced
         self._guard = FloodGuard()
 
     # -- what the daemon asks
@@ -107,7 +98,7 @@ class Element(EndpointMachine):
     @property
     def home_id(self) -> int:
         """Server ID of the home registrar, 0 while unknown."""
-        return self._home_id
+        return self._home.server_id
 
     @property
     def registered(self) -> bool:
@@ -158,7 +149,7 @@ class Element(EndpointMachine):
         self._enter(now)
         before, self._timers = self._timers, timers
         self._hunter.reconfigured(timers)
-        if self._home is not None and before.silent_home != timers.silent_home:
+        if self._home.association is not None and before.silent_home != timers.silent_home:
             self.desk.timers.cancel("silent")
             self._await_home()
         if before.life != timers.life or before.t4 != timers.t4:
@@ -173,7 +164,7 @@ class Element(EndpointMachine):
         """
         effects = self.changed(now)
         self._enter(now)
-        self._replacement.begin(within)
+        self._home.replacement.begin(within)
         return effects + self._leave()
 
     def changed(self, now: float) -> list[Effect]:
@@ -188,7 +179,7 @@ class Element(EndpointMachine):
 
     def _go_on(self) -> None:
         """Do the next thing: find a home, register there, or leave."""
-        if self._home is None:
+        if self._home.association is None:
             if self._wants:
                 self._become(ElementState.NO_HOME)
             self._hunter.hunt()
@@ -198,33 +189,24 @@ class Element(EndpointMachine):
             self._register()
 
     def _found(self, association: Association) -> None:
-        if self._home is not None:  # a registrar took us over while we were looking
+        if self._home.association is not None:  # a registrar took us over while we were looking
             self.desk.close(association.id, "another registrar is home already")
             return
-        self._move_to(association.id, 0)
+        self._home.move_to(association.id, 0)
+        self._await_home()
         self._go_on()
 
     def _not_found(self, reason: str) -> None:
         if self._wants:
             self._become(ElementState.NO_HOME, reason)
 
-    def _move_to(self, association: AssociationId, server_id: int) -> None:
-        self._home, self._home_id = association, server_id
-        self._home_since = self._home_heard = self.desk.now
-        self._await_home()
-
     def _replaced(self, association: Association) -> None:
         """There is a newer association to the home: it is home once we are registered on it."""
-        self._end_former()
-        self._home, self._former = association.id, self._home
+        self._home.replace(association.id)
         if self._leaving or self._wants:
             self._go_on()
         else:
-            self._end_former()
-
-    def _end_former(self) -> None:
-        self.desk.close(self._former, "another association to the home has taken its place")
-        self._former = None
+            self._home.end_former()
 
     def _await_home(self) -> None:
         if self._timers.silent_home and self._state is not ElementState.REJECTED:
@@ -237,7 +219,7 @@ class Element(EndpointMachine):
         """Look for another home; the one that failed is tried last."""
         avoid = self._drop_home(reason)
         if lost is not None:
-            avoid = self._configured(lost)
+            avoid = self._home.place_of(lost)
         self.desk.timers.cancel("again")
         if self._wants:
             self._become(ElementState.NO_HOME, reason)
@@ -246,24 +228,14 @@ class Element(EndpointMachine):
 
     def _drop_home(self, reason: str) -> Endpoint | None:
         """Have no home any more; returns where it was, if the configuration knows that place."""
-        association = self.desk.associations.get(self._home) if self._home is not None else None
-        self.desk.close(self._home, reason, abort=True)
-        self._home, self._home_id = None, 0
-        self._replacement.stop()
-        self._end_former()
         for timer in ("silent", "T2", "T3", "T4"):
             self.desk.timers.cancel(timer)
-        return self._configured(association) if association is not None else None
-
-    def _configured(self, association: Association) -> Endpoint | None:
-        at = set(association.peer_addresses)
-        places = (e for e in self._hunter.registrars if e.port == association.peer_port and at & set(e.addresses))
-        return next(places, None)
+        return self._home.drop(reason)
 
     # -- registration
 
     def _register(self) -> None:
-        assert self._home is not None
+        assert self._home.association is not None
         element = PoolElement(
             identifier=self.pe_identifier,
             home=0,
@@ -277,12 +249,12 @@ class Element(EndpointMachine):
         self.desk.timers.cancel("again")
         self._pending = True
         self.desk.after("T2", self._timers.t2, self._unanswered, expiry=True)
-        self.desk.send(self._home, asap.Registration(pool_handle=self._config.pool_handle, element=element))
+        self.desk.send(self._home.association, asap.Registration(pool_handle=self._config.pool_handle, element=element))
 
     def _register_anew(self) -> None:
         """What is registered has changed."""
         waiting = self.desk.timers.is_set("T2")
-        if (self._registered or waiting) and self._wants and self._home is not None:
+        if (self._registered or waiting) and self._wants and self._home.association is not None:
             self._register()
 
     def _unanswered(self) -> None:
@@ -293,12 +265,12 @@ class Element(EndpointMachine):
 
     def _responded(self, association: Association, response: asap.RegistrationResponse) -> None:
         expected = response.pe_identifier == self.pe_identifier and self.desk.timers.is_set("T2")
-        if association.id != self._home or not expected or response.pool_handle != self._config.pool_handle:
+        if association.id != self._home.association or not expected or response.pool_handle != self._config.pool_handle:
             self._ignore(association, "ASAP_REGISTRATION_RESPONSE", "nobody asked")
             return
         self.desk.timers.cancel("T2")
         self._pending = False
-        self._end_former()
+        self._home.end_former()
         if response.reject:
             self._rejected(response.error)
             return
@@ -339,10 +311,10 @@ class Element(EndpointMachine):
     # -- deregistration
 
     def _deregister(self) -> None:
-        assert self._home is not None
+        assert self._home.association is not None
         self.desk.after("T3", self._timers.t3, self._not_deregistered, expiry=True)
         self.desk.send(
-            self._home,
+            self._home.association,
             asap.Deregistration(pool_handle=self._config.pool_handle, pe_identifier=self.pe_identifier),
         )
 
@@ -351,7 +323,7 @@ class Element(EndpointMachine):
 
     def _deregistered(self, association: Association, response: asap.DeregistrationResponse) -> None:
         ours = response.pool_handle == self._config.pool_handle and response.pe_identifier == self.pe_identifier
-        if association.id != self._home or not ours:
+        if association.id != self._home.association or not ours:
             self._ignore(association, "ASAP_DEREGISTRATION_RESPONSE", "not from our home, or not for us")
             return
         self.desk.timers.cancel("T3")
@@ -379,28 +351,22 @@ class Element(EndpointMachine):
             association.id,
             asap.EndpointKeepAliveAck(pool_handle=self._config.pool_handle, pe_identifier=self.pe_identifier),
         )
-        if association.id == self._home:
-            self._home_id, self._home_heard = message.server_id, self.desk.now
+        if association.id == self._home.association:
+            self._home.heard(message.server_id)
             self._await_home()
         elif message.home:
             self._adopt(association, message)
 
     def _adopt(self, association: Association, message: asap.EndpointKeepAlive) -> None:
         """H = 1: the sender is home from now on (RFC 5352 3.4), unless homes change too often to be true."""
-        now = self.desk.now
-        quiet = self._home is None or now - self._home_heard > HOME_SILENCE
-        if not quiet and now - self._home_since < HOME_PATIENCE:
+        if not self._home.may_change():
             self._ignore(association, "ASAP_ENDPOINT_KEEP_ALIVE", "the home changes too often")
             return
         self._hunter.stop()
-        self._replacement.stop()
-        if self._former != association.id:
-            self._end_former()
-        self._former = None
-        self.desk.close(self._home, "another registrar is home now")
+        self._home.adopted_by(association.id, message.server_id)
         for timer in ("T2", "T4"):
             self.desk.timers.cancel(timer)
-        self._move_to(association.id, message.server_id)
+        self._await_home()
         self._registered = self._held = True
         self._become(ElementState.REGISTERED, "taken over")
         self.desk.after("again", self.desk.rng.uniform(*self._timers.settle), self._refresh)
@@ -411,7 +377,7 @@ class Element(EndpointMachine):
         self.desk.emit(Refused(threat="2.14", peer=str(association), what=what, reason=reason))
         if verdict is not Verdict.LEAVE:
             return
-        if association.id == self._home:
+        if association.id == self._home.association:
             self._leave_home(reason)
         else:
             self.desk.close(association.id, reason, abort=True)
@@ -419,15 +385,10 @@ class Element(EndpointMachine):
     # -- inputs
 
     def _accepted(self, association: Association) -> None:
-        denial = self._authoriser.may(association.principal, Action.HOME)
-        if denial is not None:
-            self.desk.emit(
-                Refused(threat=denial.threat, peer=str(association), what="ASAP association", reason=denial.reason)
-            )
-            self.desk.close(association.id, denial.reason, abort=True)
+        self._hunter.refusal(association, "ASAP association")
 
     def _understood(self, association: Association, message: Message) -> bool:
-        if association.id == self._home:
+        if association.id == self._home.association:
             self._hunter.confirmed()
         match message:
             case asap.EndpointKeepAlive():
@@ -441,16 +402,15 @@ class Element(EndpointMachine):
         return True
 
     def _ageing(self, association: Association) -> None:
-        if association.id == self._home:
-            self._replacement.begin()
+        if association.id == self._home.association:
+            self._home.replacement.begin()
 
     def _lost(self, association: Association, reason: str) -> None:
-        if association.id == self._former:
-            self._former = None
-        if association.id != self._home:
+        if association.id == self._home.former:
+            self._home.former = None
+        if association.id != self._home.association:
             return
-        if self._former is not None:  # the newer one did not last: the registration stands on the former one
-            self._home, self._former = self._former, None
+        if self._home.fall_back():  # the newer one did not last: the registration stands on the former one
             self._go_on()
             return
         if self._state is ElementState.REJECTED:  # it need not hunt to be rejected again
@@ -468,7 +428,7 @@ class Element(EndpointMachine):
                 state=state,
                 pool_handle=self._config.pool_handle,
                 pe_identifier=self.pe_identifier,
-                home=self._home_id,
+                home=self._home.server_id,
                 reason=reason,
             )
         )

@@ -41,7 +41,7 @@ async def control(
     path: str,
     body: Any = None,
     *,
-    timeout: float = 5.0,  # noqa: ASYNC109
+    timeout: float = 5.0,  # noqa: ASYNC109 - of the request, as for a socket
 ) -> Any:
     """Ask a daemon through its socket; ``body`` is sent as JSON.
 

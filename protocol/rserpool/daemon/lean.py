@@ -47,13 +47,13 @@ def without_second_openssl(*, uvloop: bool = False) -> None:
 
     del sys.modules["ssl"]
     with _names_only():
-        import OpenSSL.SSL  # noqa: F401, PLC0415
-        import prometheus_client  # noqa: F401, PLC0415
+        import OpenSSL.SSL  # noqa: F401, PLC0415 - loaded here for what it is given
+        import prometheus_client  # noqa: F401, PLC0415 - likewise
 
         if uvloop:
             with contextlib.suppress(ImportError):
-                import uvloop as _  # noqa: F401, PLC0415
-    sys.modules.update({"ssl": None})  # type: ignore[dict-item]
+                import uvloop as _  # noqa: F401, PLC0415 - likewise
+    sys.modules.update({"ssl": None})  # type: ignore[dict-item] # likewise
 
 
 @contextlib.contextmanager

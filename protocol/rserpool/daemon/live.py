@@ -141,7 +141,7 @@ class LiveSettings(Generic[T]):
             table.pop(key, None)
             if key in self._tables.get(section, {}):
                 table[key] = self._tables[section][key]
-        return dataclasses.replace(value, **sections), written  # type: ignore[type-var]
+        return dataclasses.replace(value, **sections), written  # type: ignore[type-var] # every section is a dataclass
 
 
 def _at(value: object, section: str, key: str) -> object:

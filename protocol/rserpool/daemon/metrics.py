@@ -30,7 +30,7 @@ class DaemonMetrics:
     """
 
     def __init__(self, gauges: Gauges, logger: logging.Logger, clock: Callable[[], float]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._log = PeerLog(logger)

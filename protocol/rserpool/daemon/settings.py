@@ -82,7 +82,7 @@ def given(values: Any, *but: str) -> dict[str, Any]:
 
 def section(cls: type[T]) -> Any:
     """Declare a section; one that has required keys must be in the file."""
-    required = any(f.default is dataclasses.MISSING for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+    required = any(f.default is dataclasses.MISSING for f in dataclasses.fields(cls))  # type: ignore[arg-type] # every section is a dataclass
     metadata = {"section": cls}
     if required:
         return dataclasses.field(metadata=metadata)
@@ -131,7 +131,7 @@ class _Reader:
         self.faults: list[str] = []
 
     def root(self, root: type[T], tables: dict[str, Any]) -> T | None:
-        sections = {f.name: f.metadata["section"] for f in dataclasses.fields(root)}  # type: ignore[arg-type]
+        sections = {f.name: f.metadata["section"] for f in dataclasses.fields(root)}  # type: ignore[arg-type] # every section is a dataclass
         for name in tables:
             if name not in sections:
                 self._fault(name, None, _unknown("section", name, sections))
@@ -230,7 +230,7 @@ def overlay(
     Raises:
         SettingsError: an impossible value, a key of its own that differs, or something is still missing.
     """
-    sections = {f.name: f.metadata["section"] for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    sections = {f.name: f.metadata["section"] for f in dataclasses.fields(base)}  # type: ignore[arg-type] # every section is a dataclass
     unknown = [f"[{name}]" for name in tables if name not in sections]
     faults: list[str] = []
     values: dict[str, Any] = {}
@@ -256,7 +256,7 @@ def overlay(
         faults += _contradictions(name, after)
     if faults:
         raise SettingsError(faults)
-    return dataclasses.replace(base, **values), tuple(unknown)  # type: ignore[type-var]
+    return dataclasses.replace(base, **values), tuple(unknown)  # type: ignore[type-var] # every section is a dataclass
 
 
 def _contradictions(name: str, section: Any) -> Iterator[str]:

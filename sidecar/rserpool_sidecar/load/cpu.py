@@ -151,7 +151,7 @@ def _family(leader: int, proc: Path) -> Iterator[int]:
             raise UnmeasuredError(f"the application has more than {MOST_PROCESSES} processes")
         yield pid
         try:
-            threads = os.listdir(proc / str(pid) / "task")  # noqa: PTH208
+            threads = os.listdir(proc / str(pid) / "task")  # noqa: PTH208 - names alone, of every process, each second
         except OSError:
             continue
         for thread in threads:

@@ -80,10 +80,10 @@ class Loading:
             return None
         section = self._settings.load
         if section.source == CPU:
-            from rserpool_sidecar.load.cpu import cpu  # noqa: PLC0415
+            from rserpool_sidecar.load.cpu import cpu  # noqa: PLC0415 - few sidecars need it
 
             return cpu(section, self._clock)
-        from rserpool_sidecar.load.asking import asked  # noqa: PLC0415
+        from rserpool_sidecar.load.asking import asked  # noqa: PLC0415 - few sidecars need it
 
         port = section.port or self._settings.application.port
         return asked(self._settings.application_addresses, port, section)
@@ -109,7 +109,7 @@ class Loading:
                 await self._changed.wait()
 
     async def _once(self, measure: Measure) -> None:
-        from rserpool_sidecar.load.asking import UnmeasuredError  # noqa: PLC0415
+        from rserpool_sidecar.load.asking import UnmeasuredError  # noqa: PLC0415 - few sidecars need it
 
         try:
             load = await measure()

@@ -12,7 +12,7 @@ import pytest
 
 from rserpool.asap.authorisation import Principal, Role
 from rserpool.asap.effects import TransportKind
-from rserpool.asap.events import ElementChanged, Ignored, Refused
+from rserpool.asap.events import Ignored, Refused
 from rserpool.asap.limits import Rate
 from rserpool.asap.server.desk import Limits
 from rserpool.wire import (
@@ -28,36 +28,17 @@ from rserpool.wire import (
     UdpTransport,
     UnknownPolicy,
     UnrecognizedParameter,
-    asap,
     invalid_values,
     policies,
 )
 from rserpool.wire.elements import encode_element
 from rserpool.wire.policies import encode_policy
 from rserpool.wire.transports import encode_transport
-from support.rig_asapserver import POOL, Far, Rig, foreign, updates
+from support.rig_asapserver import POOL, Rig, foreign, refused
 
 ONCE = Rate(1 / 1000, 1)
 TOO_LONG = (UnrecognizedParameter(0, bytes.fromhex("81230800") + bytes(2044)),)
 Change = Callable[[PoolElement], PoolElement]
-
-
-def refused(far: Far, element: PoolElement, handle: bytes = POOL) -> ErrorCause:
-    """Register what must be refused: with one cause, without any effect. Returns the cause."""
-    rig, peer = far.rig, far.rig.witness
-    before, alive = rig.space, rig.machine.counts()["own"]
-    rig.seen(ElementChanged)
-    answer = far.ask_to_register(element, handle)
-    (cause,) = answer.error
-    assert answer == asap.RegistrationResponse(
-        pool_handle=handle, pe_identifier=element.identifier, reject=True, error=(cause,)
-    )
-    assert rig.space == before
-    assert rig.machine.counts()["own"] == alive
-    assert updates(peer) == []
-    assert rig.seen(ElementChanged) == []
-    assert far.is_up()
-    return cause
 
 
 def shown(element: PoolElement) -> ErrorCause:
@@ -282,7 +263,7 @@ def test_one_foreign_address_among_its_own_is_one_too_many(*, secure: bool) -> N
     assert refused(far, offer) == (ErrorCause(CauseCode.SECURITY_REJECTION) if secure else shown(offer))
 
 
-# -- whether it fits its pool, and whose the identifier is
+# -- whether it fits its pool
 
 
 @dataclass(frozen=True)
@@ -335,83 +316,6 @@ def test_an_element_may_not_change_the_policy_of_its_pool_even_if_it_is_alone() 
     rig = Rig()
     far = rig.element(1).register()
     assert refused(far, far.offer(policy=policies.Random())).code == CauseCode.INCONSISTENT_POLICY
-
-
-def certified(rig: Rig, name: str, address: str, *identifiers: int) -> Far:
-    """An element by hand: two of them may claim one identifier, as two pods whose numbers collide."""
-    principal = Principal(role=Role.ELEMENT, name=name, pe_identifiers=frozenset(identifiers))
-    return rig.connect(principal, address, identifier=identifiers[0])
-
-
-@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
-def test_an_identifier_of_another_identity_is_taken_even_at_the_same_address() -> None:
-    rig = Rig()
-    certified(rig, "first", "10.0.0.1", 7, 8).register()
-    second = certified(rig, "second", "10.0.0.1", 7, 9)
-    assert refused(second, second.offer()) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-    assert [r.threat for r in rig.seen(Refused)] == ["2.3"]
-    second.register(identifier=9)
-
-
-@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
-@pytest.mark.parametrize("kind", TransportKind)
-def test_an_element_of_another_registrar_belongs_to_whoever_has_its_addresses(kind: TransportKind) -> None:
-    rig = Rig()
-    rig.peer(0xBEEF, foreign(1))
-    stranger = rig.element(1, "10.0.0.9", kind=kind)
-    assert refused(stranger, stranger.offer()) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-    rig.element(1, "10.0.0.1", kind=kind).register()
-
-
-def test_some_of_the_addresses_of_another_registrars_element_are_not_enough() -> None:
-    rig = Rig()
-    both = (*foreign(1).transport.addresses, ip_address("fd00::1"))
-    rig.peer(0xBEEF, foreign(1, transport=SctpTransport(port=7, addresses=both)))
-    one = rig.element(1, kind=TransportKind.SCTP)
-    offer = one.offer(transport=sctp(1))
-    assert refused(one, offer) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-    rig.element(1, "10.0.0.1", "fd00::1", kind=TransportKind.SCTP).register(transport=offer.transport)
-
-
-def test_an_element_of_another_registrar_that_has_no_address_belongs_to_nobody_here() -> None:
-    rig = Rig()
-    opaque = OpaqueTransport(value=b"unix")
-    rig.peer(0xBEEF, foreign(1, transport=opaque))
-    far = rig.element(1)
-    assert refused(far, far.offer(transport=opaque)) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-
-
-@pytest.mark.rfc("RFC 5352 3.1: an identifier that another element has is refused with cause 0x4")
-def test_without_security_the_address_or_the_association_says_who_is_who() -> None:
-    rig = Rig(secure=False)
-    first = rig.element(7).register()
-    same = rig.connect(first.association.principal, "10.0.0.7", identifier=7)
-    same.register(life=30)
-    other = rig.connect(rig.principal(Role.ELEMENT, 8), "10.0.0.8", identifier=7)
-    assert refused(other, other.offer()) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-    opaque = rig.element(9).register(b"two", transport=OpaqueTransport(value=b"a"))
-    opaque.register(b"two", transport=OpaqueTransport(value=b"b"))
-    double = rig.element(9)
-    taken = refused(double, double.offer(transport=OpaqueTransport(value=b"c")), b"two")
-    assert taken == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
-
-
-@pytest.mark.rfc("PROTOCOL 10.5: what a registrar says of elements keeps none of them out")
-def test_who_finds_several_of_its_identifiers_taken_by_hearsay_is_robbed_and_may_register() -> None:
-    rig = Rig()
-    rig.peer(0xBEEF, foreign(1, identifier=7), foreign(1, identifier=8))
-    element = certified(rig, "element", "10.0.0.9", 7, 8, 9).register()
-    assert element.is_up()
-    assert rig.elements()[7]["transport"].split(":")[1] == "10.0.0.9"
-    assert [r.threat for r in rig.seen(Refused)] == []
-
-
-def test_what_others_have_registered_here_is_theirs_however_much_it_is() -> None:
-    rig = Rig()
-    certified(rig, "first", "10.0.0.1", 7, 10).register()
-    certified(rig, "second", "10.0.0.2", 8, 11).register()
-    third = certified(rig, "third", "10.0.0.3", 7, 8)
-    assert refused(third, third.offer()) == ErrorCause(CauseCode.NON_UNIQUE_PE_IDENTIFIER)
 
 
 # -- the order of the checks

@@ -64,7 +64,7 @@ def test_who_may_not_register_any_more_is_refused_although_it_says_what_was_gran
         def may(self, _principal: Principal, action: Action, *_: object) -> Denial:
             return Denial("2.2", f"may not {action.value}")
 
-    rig.machine.desk.authoriser = Nobody()  # type: ignore[attr-defined]
+    rig.machine.desk.authoriser = Nobody()  # type: ignore[attr-defined] # the rig has it as any machine
     (answer,) = element.send_octets(registration(element))
     assert isinstance(answer, asap.RegistrationResponse)
     assert answer.reject
@@ -101,13 +101,13 @@ def test_what_was_refused_or_is_about_nobody_is_not_kept(read: list[bytes]) -> N
         element.send_octets(strange)
         peer.send(removal)
     assert len(read) == 4
-    assert len(rig.machine.desk.repeats) == 0  # type: ignore[attr-defined]
+    assert len(rig.machine.desk.repeats) == 0  # type: ignore[attr-defined] # the rig has it as any machine
 
 
 def test_one_message_of_each_element_is_kept_and_none_of_one_that_is_gone() -> None:
     rig = Rig()
     peer, element = rig.peer(), rig.element(1)
-    kept = rig.machine.desk.repeats  # type: ignore[attr-defined]
+    kept = rig.machine.desk.repeats  # type: ignore[attr-defined] # the rig has it as any machine
     for life in (100, 200, 300):
         element.send_octets(encode(asap.Registration(pool_handle=POOL, element=element.offer(life=life))))
         peer.send(add(foreign(2, life=life)))

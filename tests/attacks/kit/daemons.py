@@ -23,12 +23,13 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from attacks.kit import weakened
-from attacks.kit.system import System, SystemPool, _end
+from attacks.kit.system import System, SystemPool
 from rserpool.asap.authorisation import Role
 from rserpool.daemon.control import ControlError, control
 from rserpool.daemon.settings import render
 from rserpool.identity import LeafIdentity, pe_identifiers
 from rserpool.transport.http import HttpError, Target, ask
+from support.planned import end, security_from_files
 from support.rogue import Leaf, forged
 from support.running import REPOSITORY
 
@@ -254,10 +255,7 @@ def _victim(
     identity = who.identity if isinstance(who, Leaf) else who
     if secure if secure is not None else pool.plan.registrars[0].identity is not None:
         shown = who if isinstance(who, Leaf) else forged(who, pool.authority)
-        security = {"mode": "Secure", "source": "files", "pod_uid": identity.pod_uid}
-        for name, pem in (("chain", shown.chain), ("key", shown.key_pem), ("bundle", pool.authority.bundle)):
-            (folder / name).write_bytes(pem)
-            security[f"{name}_file"] = str(folder / name)
+        security = security_from_files(shown, pool.authority.bundle, folder)
     own = {"security": security, "control": {"socket": str(folder / "daemon.sock")}}
     (folder / "daemon.toml").write_text(render({**configuration, **own}))
     yield Victim(identity, address, folder)
@@ -277,5 +275,5 @@ def _run(
         process = subprocess.Popen(
             command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    stack.callback(_end, process)
+    stack.callback(end, process)
     return process

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,11 +63,11 @@ class Honest:
             leave = asap.Deregistration(pool_handle=self._handle, pe_identifier=identifier)
             look = asap.HandleResolution(pool_handle=self._handle)
             with contextlib.suppress(FailedError):
-                self._timed(index, "connect", lambda i=index: self._connect(i))  # type: ignore[misc]
-                self._timed(index, "register", lambda i=index, m=join: self._granted(i, m))  # type: ignore[misc]
-                self._timed(index, "register again", lambda i=index, m=join: self._granted(i, m))  # type: ignore[misc]
-                self._timed(index, "resolve", lambda i=index, m=look: self._resolved(i, m))  # type: ignore[misc]
-                self._timed(index, "deregister", lambda i=index, m=leave: self._let_go(i, m))  # type: ignore[misc]
+                self._timed(index, "connect", partial(self._connect, index))
+                self._timed(index, "register", partial(self._granted, index, join))
+                self._timed(index, "register again", partial(self._granted, index, join))
+                self._timed(index, "resolve", partial(self._resolved, index, look))
+                self._timed(index, "deregister", partial(self._let_go, index, leave))
 
     def _timed(self, index: int, what: str, operation: Callable[[], None]) -> None:
         began = time.monotonic()

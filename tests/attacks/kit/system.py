@@ -8,7 +8,6 @@ Every leaf is signed here, so an attacker may hold any. Beside the sidecars ther
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import tempfile
 import tomllib
@@ -34,6 +33,7 @@ from rserpool.transport.http import HttpError, Target, ask
 from rserpool_cli.up.loopback import Addresses, claim
 from rserpool_cli.up.plan import TRUST_DOMAIN, ProcessPlan, UpOptions, UpPlan, make_plan
 from rserpool_cli.up.state import write_state
+from support.planned import end, security_from_files, start
 from support.rig_refusals import OwnPool, stranger
 from support.rogue import Leaf, Rogue, forged
 from support.running import PATIENCE, RegistrarProcess, manifest
@@ -276,7 +276,7 @@ class System:
 
     def stop(self, name: str) -> None:
         """End a process, and see it end."""
-        _end(self.processes.pop(name))
+        end(self.processes.pop(name))
 
     def wait(self, what: str, condition: Callable[[], object], within: float = PATIENCE) -> float:
         """Look until it is so; returns the seconds."""
@@ -287,44 +287,25 @@ class System:
     def _start(
         self, pool: SystemPool, plan: ProcessPlan, without: Sequence[str], registrars: Sequence[str] = ()
     ) -> None:
-        command = plan.command
+        command: Sequence[str] = ()
         if plan.configuration:
-            file = Path(command[-1])
+            file = Path(plan.command[-1])
             tables = tomllib.loads(plan.configuration)
             if plan.identity is not None:
                 leaf = forged(plan.identity, pool.authority)
-                tables["security"] = {"mode": "Secure", "source": "files", "pod_uid": plan.identity.pod_uid}
-                for name, pem in (("chain", leaf.chain), ("key", leaf.key_pem), ("bundle", pool.authority.bundle)):
-                    path = pool.directory / f"{plan.identity.pod_uid}.{name}"
-                    path.write_bytes(pem)
-                    tables["security"][f"{name}_file"] = str(path)
+                tables["security"] = security_from_files(leaf, pool.authority.bundle, pool.directory)
             if registrars:
                 tables["registrars"] = {"addresses": list(registrars)}
             file.write_text(render(tables))
             if without:
                 command = weakened.command(plan.kind, without, str(file))
-        with (pool.directory / f"{plan.name.replace('/', '-')}.log").open("wb") as log:
-            environment = {**os.environ, **plan.environment}
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=plan.folder)
-        self.processes[plan.name] = process
-        self._stack.callback(_end, process)
+        process = self.processes[plan.name] = start(plan, pool.directory, command)
+        self._stack.callback(end, process)
 
 
 def host_of(transport: str) -> str:
     """The host of a transport as a dump shows it."""
     return transport.split(":", 1)[1].rpartition(":")[0].strip("[]")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
 
 
 @contextlib.contextmanager

@@ -27,14 +27,14 @@ def _set(seconds: float) -> None:
     time.time = lambda: right() + seconds
     true = dt.datetime
 
-    class Wrong(true):  # type: ignore[valid-type,misc]
+    class Wrong(true):  # type: ignore[valid-type,misc] # a class that is found at run time
         """Says another time."""
 
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
             return true.fromtimestamp(time.time(), tz)
 
-    dt.datetime = Wrong  # type: ignore[misc]
+    dt.datetime = Wrong  # type: ignore[misc] # all are to be misled
     from OpenSSL import SSL
 
     made = SSL.Connection.__init__
@@ -45,7 +45,7 @@ def _set(seconds: float) -> None:
         store.set_time(true.fromtimestamp(time.time(), dt.UTC))
         made(self, context, *args, **kwargs)
 
-    SSL.Connection.__init__ = make  # type: ignore[method-assign]
+    SSL.Connection.__init__ = make  # type: ignore[method-assign] # all are to be misled
 
 
 if _skew():
