@@ -142,3 +142,9 @@ def quiet(options: Options, below: float = 10.0) -> dict[str, str]:
         time.sleep(5)
         now = busy(2.0)
     return {"machine busy before": f"{now:.0f} % of {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.2f}"}
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of CPU a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

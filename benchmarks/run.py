@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "takeover": "a killed registrar of two, of three, with 100 elements",
     "codec": "decoding and encoding, beside rsplib where it is installed",
     "choosing": "a registrar's choice by policy, adding, removing, memory: 10 to 100,000 elements",
+    "relayed": "a sidecar's control channel: memory with 1,000 users, throughput of a core",
     "rates": "resolutions and re-registrations a second of one registrar, TCP and TLS",
     "loops": "uvloop against asyncio for the registrar",
     "profiles": "where a registrar's time goes; written to benchmarks/profiles",

@@ -29,6 +29,7 @@ from typing import IO, Any, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from figures import processor_time
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.daemon.control import ControlError, control
@@ -100,8 +101,7 @@ class Registrar:
     @property
     def cpu(self) -> float:
         """Seconds of CPU it has used, user and system."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_time(self.process.pid)
 
     def end(self) -> None:
         """End it, and see it end."""
