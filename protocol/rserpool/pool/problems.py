@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
+from rserpool.identity.revoked import REVOKED_PATTERN
+
 Path = tuple[str | int, ...]
 _LONGEST_VALUE: Final = 60
 
@@ -107,7 +109,13 @@ _ADVICE: Final = {
 }
 
 
+_WORDS: Final = {REVOKED_PATTERN: "write serial:HEX, the UID of a pod or the name of a service account"}
+"""Of patterns that say little to whoever reads them."""
+
+
 def _advice(kind: str, context: dict[str, Any], otherwise: str) -> str:
     """What to write instead."""
+    if context.get("pattern") in _WORDS:
+        return _WORDS[context["pattern"]]
     advice = _ADVICE.get(kind)
     return advice.format(**context).replace("'", "") if advice else otherwise
