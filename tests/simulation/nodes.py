@@ -116,7 +116,7 @@ def element_of(node: Node) -> Element:
 
 def home_of(element: Node) -> Node | None:
     """The registrar at the far end of the association an element holds for the one to its home."""
-    end = element.ends.get(vars(element.machine)["_home"])
+    end = element.ends.get(vars(element.machine)["_home"].association)
     return end.far.node if end is not None else None
 
 

@@ -15,6 +15,7 @@ from rserpool.asap.authorisation import Role
 from rserpool.identity.certificates import read_leaf
 from rserpool.transport import tcp
 from rserpool.transport.leaves import AGEING, LAST_SECOND, Leaves
+from rserpool.transport.tls import Credentials
 from rserpool.wire import Ppid
 from support.rig_transport import comes, credentials, dial, listening, message, plays, security
 
@@ -124,8 +125,12 @@ class Clock:
         return self.now
 
 
+def end_of(shown: Credentials) -> float:
+    return read_leaf(shown.chain[0].public_bytes(Encoding.DER)).not_after.timestamp()
+
+
 def ends_of(role: Role) -> float:
-    return read_leaf(credentials(role).chain[0].public_bytes(Encoding.DER)).not_after.timestamp()
+    return end_of(credentials(role))
 
 
 @pytest.fixture(autouse=True)
@@ -171,10 +176,10 @@ async def test_an_association_that_we_opened_ends_with_the_leaf_of_whom_we_calle
 
 @plays
 async def test_an_association_that_we_opened_with_a_leaf_that_is_older_than_the_peers_is_told_of_in_time() -> None:
-    clock = Clock(ends_of(Role.REGISTRAR) - 3600)
+    old = credentials(Role.ELEMENT, 5, ago=timedelta(minutes=50))
+    clock = Clock(end_of(old) - 600)
     there = await listening(security())
     told = type(there.told)()
-    old = credentials(Role.ELEMENT, 5, ago=timedelta(minutes=50))
     _, link = await dial(there.endpoint, security(Role.ELEMENT, old), told=told, clock=clock)
     assert told.aged == []
     clock.now += 9 * 60
