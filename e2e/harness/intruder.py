@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.apps import SIDECAR, idle, run_python
-from harness.kubectl import Manifest
+from harness.kubectl import Manifest, exec_in, kubectl
 
 OPERATOR: Final = "rserpool-operator.rserpool-system.svc"
 LEADER: Final = "rserpool-operator-leader.rserpool-system.svc"
@@ -20,6 +20,8 @@ TOKEN: Final = "/run/rserpool/token/token"
 TOKENS: Final = "/run/tokens"
 """Where a stranger has its own: ``token`` for enrolment, ``other`` for another audience."""
 IDENTITY: Final = "/run/rserpool/identity/identity.pem"
+LOOT: Final = "/run/loot"
+"""Where a stranger keeps what it has stolen."""
 
 PROGRAM: Final = r"""
 import http.client, json, os, signal, socket, ssl, sys
@@ -60,7 +62,10 @@ def post(host, path, leaf, headers, body):
     connection.request("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
     response = connection.getresponse()
     told = json.loads(response.read())
-    return {"status": response.status, "reason": told.get("reason", ""), "message": told.get("message", "")}
+    message = told.get("message", "")
+    if body["role"] == "registrar" and "settings" in told:  # an element's have keys of cookies in them
+        message = json.dumps(told["settings"]["tables"])
+    return {"status": response.status, "reason": told.get("reason", ""), "message": message}
 
 def enrol(to, claim, csr, token=None, token_file=None, leaf=None, dns=()):
     made = make_request(identity(csr), dns)
@@ -71,9 +76,16 @@ def enrol(to, claim, csr, token=None, token_file=None, leaf=None, dns=()):
     text = token or open(found[0]).read().strip()
     return post(to, "/v1/enrol", None, {"authorization": f"Bearer {text}"}, body)
 
-def control(to, role, leaf):
-    body = {"role": role, "wait": 0, "loaded": {}, "transports": [], "state": {}}
+def control(to, role, leaf, more):
+    body = {"role": role, "wait": 0, "loaded": {}, "transports": [], "state": {}} | more
     return post(to, "/v1/control", leaf, {}, body)
+
+def api(path):
+    token = open("/run/rserpool/token/token").read().strip()
+    connection = http.client.HTTPSConnection(os.environ["KUBERNETES_SERVICE_HOST"], timeout=20, context=context(None))
+    connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+    response = connection.getresponse()
+    return {"status": response.status, "reason": json.loads(response.read()).get("reason", "")}
 
 def dial(to, port, service, handle, uid, tls=True, leaf=None):
     ppid = Ppid[service]
@@ -96,7 +108,7 @@ def dial(to, port, service, handle, uid, tls=True, leaf=None):
 
 def attempt(do, **how):
     try:
-        return {"enrol": enrol, "control": control, "dial": dial}[do](**how)
+        return {"enrol": enrol, "control": control, "api": api, "dial": dial}[do](**how)
     except ssl.SSLError as e:
         return {"fate": e.reason or str(e)}
     except ConnectionError as e:
@@ -143,9 +155,17 @@ def enrol(of: dict[str, str], **how: Any) -> dict[str, Any]:
     return {"do": "enrol", "claim": of, "csr": of, "to": OPERATOR, **how}
 
 
-def control(role: str = "element", leaf: str | dict[str, str] = IDENTITY) -> dict[str, Any]:
-    """Ask the leader for news; a leaf that is no path is forged."""
-    return {"do": "control", "to": LEADER, "role": role, "leaf": leaf}
+def control(role: str = "element", leaf: str | dict[str, str] = IDENTITY, **more: Any) -> dict[str, Any]:
+    """Ask the leader for news; a leaf that is no path is forged. `more` stands in the body as well.
+
+    What a registrar is told comes back as the message.
+    """
+    return {"do": "control", "to": LEADER, "role": role, "leaf": leaf, "more": more}
+
+
+def api(path: str) -> dict[str, Any]:
+    """Show the token for enrolment to the API server."""
+    return {"do": "api", "path": path}
 
 
 def dial(
@@ -156,7 +176,7 @@ def dial(
 
 
 def stranger(name: str, account: str = "default", **labels: str) -> Manifest:
-    """A pod that no webhook has changed, with a token for enrolment and one for another audience."""
+    """A pod that no webhook has changed, with a token for enrolment and one for another audience, and room for loot."""
     pod = idle(name, **labels)
     sources = [
         {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}},
@@ -164,9 +184,24 @@ def stranger(name: str, account: str = "default", **labels: str) -> Manifest:
     ]
     spec = pod["spec"]
     spec["serviceAccountName"] = account
-    spec["volumes"] = [{"name": "tokens", "projected": {"sources": sources}}]
-    spec["containers"][0]["volumeMounts"] = [{"name": "tokens", "mountPath": TOKENS, "readOnly": True}]
+    spec["volumes"] = [
+        {"name": "tokens", "projected": {"sources": sources}},
+        {"name": "loot", "emptyDir": {"medium": "Memory"}},
+    ]
+    spec["containers"][0]["volumeMounts"] = [
+        {"name": "tokens", "mountPath": TOKENS, "readOnly": True},
+        {"name": "loot", "mountPath": LOOT},
+    ]
     return pod
+
+
+def carry_off(namespace: str, pod: str, container: str, to: str) -> str:
+    """Take key and leaf out of a container in which one may `exec`, to a stranger; returns where they are then."""
+    place = f"{LOOT}/{pod}.pem"
+    found = exec_in(pod, container, "cat", IDENTITY, namespace=namespace)
+    write = ("exec", "-i", to, "-c", "main", "--", "sh", "-c", f"umask 077; cat >{place}")
+    kubectl("-n", namespace, *write, input=found)
+    return place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kubectl, as a user has it: it is what the tests speak to the cluster with."""
+"""kubectl, as a user has it: what the tests speak to the cluster with; but for what is asked again and again."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from harness import api
 from harness.cluster import cluster
 
 Manifest = dict[str, Any]
@@ -48,6 +51,8 @@ def kubectl(*arguments: str, input: str | None = None, timeout: float = 60) -> s
 
 def get(*arguments: str) -> Any:
     """``kubectl get … -o json``: an object, or the list of them."""
+    with _as_kubectl("get", *arguments), contextlib.suppress(api.NotHereError):
+        return api.get(*arguments)
     answer = json.loads(kubectl("get", *arguments, "-o", "json"))
     return answer["items"] if answer.get("kind") == "List" else answer
 
@@ -69,7 +74,10 @@ def exec_in(pod: str, container: str, *command: str, namespace: str, timeout: fl
 
 def logs(pod: str, container: str, *, namespace: str, previous: bool = False) -> str:
     """What a container has written, or the one before it of that name."""
-    return kubectl("-n", namespace, "logs", pod, "-c", container, *(["--previous"] if previous else []))
+    if previous:
+        return kubectl("-n", namespace, "logs", pod, "-c", container, "--previous")
+    with _as_kubectl("-n", namespace, "logs", pod, "-c", container):
+        return api.logs(pod, container, namespace=namespace)
 
 
 def events(namespace: str, *, about: str | None = None) -> list[Manifest]:
@@ -82,6 +90,14 @@ def events(namespace: str, *, about: str | None = None) -> list[Manifest]:
 def conditions(thing: Manifest) -> dict[str, Manifest]:
     """Conditions of an object's status by type."""
     return {c["type"]: c for c in thing.get("status", {}).get("conditions", [])}
+
+
+@contextmanager
+def _as_kubectl(*command: str) -> Iterator[None]:
+    try:
+        yield
+    except api.ApiError as e:
+        raise KubectlError(command, e.status, str(e)) from None
 
 
 def _in(namespace: str | None) -> list[str]:
