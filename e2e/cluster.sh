@@ -28,7 +28,7 @@ else
   need kind kubectl helm || exit 1
   create=(released) cert_manager=(released_cert_manager)
 fi
-if kind get clusters 2>/dev/null | grep -qx "$NAME"; then
+if has_cluster "$NAME"; then
   say "The cluster $NAME is there already (kind delete cluster --name $NAME removes it)"
 else
   timed "kind cluster $NAME" "${create[@]}"

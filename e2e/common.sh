@@ -73,6 +73,8 @@ tools() {
   fi
 }
 
+has_cluster() { kind get clusters 2>/dev/null | grep -x "$1" >/dev/null; } # not -q: kind, cut off, would fail for it
+
 timed() { # WHAT COMMAND... : says how long it took
   local what=$1 start=$SECONDS
   shift

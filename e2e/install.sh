@@ -9,7 +9,7 @@ NAME=${1:-rserpool}
 shift $(($# > 0 ? 1 : 0))
 tools
 need kind kubectl helm || exit 1
-kind get clusters 2>/dev/null | grep -qx "$NAME" || die "There is no kind cluster $NAME: make cluster"
+has_cluster "$NAME" || die "There is no kind cluster $NAME: make cluster"
 
 REGISTRY='' timed images "$E2E/images.sh" build "$@"
 images=()

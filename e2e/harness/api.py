@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API server without kubectl: waiting looks often, and a process for each look takes the processors it waits for."""
+"""The API server without kubectl: waiting looks often, and a process a look takes the processors it waits for."""
 
 from __future__ import annotations
 
@@ -145,4 +145,4 @@ def run_in(pod: str, container: str, *command: str, namespace: str, timeout: flo
             raise ApiError(shell.returncode, shell.read_stderr())
         return str(shell.read_stdout())
     finally:
-        shell.close()
+        shell.sock.shutdown()  # its close() leaves the socket open when the far end was first
