@@ -146,8 +146,9 @@ class LimitsSection:
     update_interval: float = setting(parse.seconds, "Between two updates to a subscriber of a pool.", "200ms")
     table_sessions: int = setting(parse.integer(1, 1000), "Registrars that copy the handlespace at once.", 16)
     items: int = setting(parse.integer(0, 10_000), "Elements in an answer to a resolution; 0: all.", 0)
-    associations: int = setting(
-        parse.integer(1, 65536), "Associations of an identity, or of an address without a certificate.", 256
+    associations: int = setting(parse.integer(1, 65536), "Associations of an identity.", 32)
+    anonymous_associations: int = setting(
+        parse.integer(1, 65536), "Associations without a certificate from one address.", 256
     )
     half_open: int = setting(parse.integer(1, 65536), "Connections that have not authenticated yet.", 256)
     handshake: float = setting(parse.positive, "Time for a connection to authenticate.", "5s")
@@ -177,7 +178,7 @@ class LimitsSection:
             idle=self.idle,
             user_timeout=user_timeout,
             half_open=self.half_open,
-            anonymous_per_source=self.associations,
+            anonymous_per_source=self.anonymous_associations,
             per_identity=self.associations,
         )
 

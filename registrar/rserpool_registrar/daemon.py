@@ -252,6 +252,14 @@ class RegistrarDaemon:
                 "Other registrars, by how they are regarded.",
                 counts.get(f"peers {state.value}", 0),
             )
+        gauges["rserpool_checksums_differ"] = (
+            "Peers whose last presence had another checksum than what this registrar holds of them.",
+            counts.get("checksums differ", 0),
+        )
+        gauges["rserpool_checksum_mismatches_total"] = (
+            "Presences with another checksum than what this registrar holds of the peer.",
+            counts.get("checksum mismatches", 0),
+        )
         if self._network is not None:
             gauges["rserpool_associations"] = ("Associations that are up.", self._network.associations)
             gauges["rserpool_half_open"] = ("Connections that have not authenticated.", self._network.half_open)

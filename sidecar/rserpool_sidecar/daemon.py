@@ -12,20 +12,20 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from rserpool.asap.authorisation import Role
+from rserpool.asap.authorisation import Authoriser, Role
 from rserpool.asap.effects import Endpoint, TransportKind
 from rserpool.asap.element import Element, ElementConfig
 from rserpool.asap.events import ElementState, Event
 from rserpool.daemon.channel import State, channel_gauges
 from rserpool.daemon.control import json_response, shows
-from rserpool.daemon.control_channel import one_line
+from rserpool.daemon.control_channel import Ended, one_line
 from rserpool.daemon.credentials import Keeper
 from rserpool.daemon.frame import Beginning, showing, with_identity
-from rserpool.daemon.identity import Operator, scope_of
+from rserpool.daemon.identity import Operator, names_of, scope_of
 from rserpool.daemon.live import POOLS, LiveSettings
 from rserpool.daemon.places import Places
 from rserpool.daemon.process import ended, first_of, until
-from rserpool.identity import pe_identifiers
+from rserpool.identity import Revoking, pe_identifiers
 from rserpool.transport.discovery import Listening, Registrars
 from rserpool.transport.driver import Driver
 from rserpool.transport.http import Request, Response, Routes
@@ -72,6 +72,8 @@ class SidecarDaemon:
         self._live.on_changed = self._reconfigure
         self._keeper = keeper
         self._beginning = Beginning(Role.ELEMENT, keeper, operator, self._live, self._told)
+        self._beginning.on_ended = self._pods_ended
+        self._ended = Ended(version="", pod_uids=())
         self._load = Loading(settings)
         self._load.on_change = self._load_changed
         self._draining = False
@@ -183,8 +185,12 @@ class SidecarDaemon:
             timers=settings.timers.timers(),
             dialect=settings.pool.dialect,
         )
+        return Element(config, self._scope(), Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
+
+    def _scope(self) -> Authoriser:
+        settings, ended = self._settings, self._ended
         scope = scope_of(settings.pool, settings.security, anonymous=False, registrar_threat="2.6")
-        return Element(config, scope, Random(secrets.randbits(128)))  # noqa: S311 - chances, not secrets
+        return Revoking(scope, names_of(settings.pool, ended.pod_uids), frozenset(ended.serials))
 
     def _probe(self) -> Probe:
         health = self._settings.health
@@ -213,6 +219,13 @@ class SidecarDaemon:
         self._driver.call(lambda now: machine.set_policy(policy, now))
         if after.registrars != before.registrars:
             self._places.replace(after.registrars.addresses)
+
+    def _pods_ended(self, ended: Ended) -> None:
+        """Registrars are gone or revoked: they are left, and whatever still shows their leaves is refused."""
+        self._ended = ended
+        machine, scope = self._machine, self._scope()
+        if machine is not None and self._driver is not None:
+            self._driver.call(lambda now: machine.reauthorise(scope, now))
 
     def _load_changed(self, load: float) -> None:
         if self._driver is not None and self._machine is not None:

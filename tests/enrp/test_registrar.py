@@ -262,6 +262,8 @@ def test_the_counts_tell_elements_own_ones_and_peers_by_state() -> None:
         "elements": 3,
         "own": 1,
         "attached": 1,
+        "checksums differ": 0,
+        "checksum mismatches": 0,
         "peers active": 1,
         "peers probing": 1,
     }

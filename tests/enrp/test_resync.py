@@ -63,6 +63,19 @@ def test_one_that_agrees_between_two_that_differ_stops_it() -> None:
     assert requests(low) == []
 
 
+def test_peers_whose_checksum_differs_and_presences_that_did_are_counted() -> None:
+    rig, low, high = audited(*BEINGS[:2])
+    said = rig.machine.counts()
+    assert (said["checksums differ"], said["checksum mismatches"]) == (0, 0)
+    differ(low, 3)
+    differ(high, 1)
+    high.introduce()
+    said = rig.machine.counts()
+    assert (said["checksums differ"], said["checksum mismatches"]) == (1, 4)
+    low.introduce()
+    assert rig.machine.counts()["checksums differ"] == 0
+
+
 def test_each_peer_is_counted_for_itself() -> None:
     _, low, high = audited(*BEINGS[:2])
     differ(low, 1)

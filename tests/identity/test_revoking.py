@@ -26,7 +26,7 @@ NUMBER, OTHER_NUMBER = pe_identifiers(UID)[0], pe_identifiers(OTHER)[0]
 def test_nothing_is_left_to_one_that_ended(role: Role, action: Action) -> None:
     denial = REVOKING.may(principal_of(identity(role)), action, b"echo", NUMBER)
     assert denial is not None
-    assert denial.threat == ("2.5" if action is Action.PEER else "2.2")
+    assert denial.threat == {Action.PEER: "2.5", Action.HOME: "2.6"}.get(action, "2.2")
     assert denial.reason == f"its pod is gone or was revoked, and it may not {action.value}"
 
 
@@ -47,7 +47,7 @@ def test_nothing_is_left_to_who_shows_a_leaf_that_was_revoked_and_all_to_who_has
     with_it, with_another = (replace(principal_of(identity(role)), serial=n) for n in (0xABC, 0xABD))
     denial = rules.may(with_it, action, b"echo", NUMBER)
     assert denial is not None
-    assert denial.threat == ("2.5" if action is Action.PEER else "2.2")
+    assert denial.threat == {Action.PEER: "2.5", Action.HOME: "2.6"}.get(action, "2.2")
     assert denial.reason == f"its leaf was revoked, and it may not {action.value}"
     assert rules.may(with_another, action, b"echo", NUMBER) == SCOPE.may(with_another, action, b"echo", NUMBER)
 

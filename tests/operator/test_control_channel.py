@@ -58,7 +58,7 @@ def test_a_process_is_told_all_of_its_role_once_and_then_nothing() -> None:
     assert news_of(boards, Role.REGISTRAR, loaded(first)) == {}
     other = news_of(boards, Role.ELEMENT, NONE)
     assert other["settings"]["tables"] == CHANNEL.element
-    assert "ended" not in other
+    assert (other["ended"]["pod_uids"], other["ended"]["serials"]) == ([], [])
     assert news_of(boards, Role.ELEMENT, loaded(other)) == {}
 
 
@@ -69,8 +69,8 @@ def test_a_process_is_told_all_of_its_role_once_and_then_nothing() -> None:
         ({"element": {"health": {}}}, {Role.REGISTRAR: set(), Role.ELEMENT: {"settings"}}),
         ({"bundle": "OTHER"}, {Role.REGISTRAR: {"bundle"}, Role.ELEMENT: {"bundle"}}),
         ({"renew": "now"}, {Role.REGISTRAR: {"renew"}, Role.ELEMENT: {"renew"}}),
-        ({"revoked": (UID,)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: set()}),
-        ({"serials": ("0abc",)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: set()}),
+        ({"revoked": (UID,)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: {"ended"}}),
+        ({"serials": ("0abc",)}, {Role.REGISTRAR: {"ended"}, Role.ELEMENT: {"ended"}}),
         ({}, {Role.REGISTRAR: set(), Role.ELEMENT: set()}),
     ],
 )
@@ -109,6 +109,22 @@ def test_registrars_are_told_of_pods_that_ended_and_of_those_that_came_back() ->
     boards.pod_is_back(KEY, "a")
     assert news_of(boards, Role.REGISTRAR, loaded(told_of, known))["ended"]["pod_uids"] == ["b"]
     assert not boards.has_ended(KEY, "a")
+
+
+@pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")
+def test_elements_are_told_of_registrars_that_ended_and_of_all_that_was_revoked_but_not_of_each_other() -> None:
+    boards = told()
+    known = loaded(news_of(boards, Role.ELEMENT, NONE))
+    boards.report(KEY, "a", report("registrar"))
+    boards.report(KEY, "b", report())
+    boards.pod_ended(KEY, "b")
+    assert news_of(boards, Role.ELEMENT, known) == {}
+    boards.pod_ended(KEY, "a")
+    boards.tell(KEY, replace(CHANNEL, revoked=(UID,), serials=("0abc",)))
+    told_of = news_of(boards, Role.ELEMENT, known)
+    assert (told_of["ended"]["pod_uids"], told_of["ended"]["serials"]) == (sorted(["a", UID]), ["0abc"])
+    boards.pod_is_back(KEY, "a")
+    assert news_of(boards, Role.ELEMENT, known)["ended"]["pod_uids"] == [UID]
 
 
 def test_pods_that_ended_are_not_remembered_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +215,7 @@ def test_an_element_is_told_of_its_own_pool_and_its_word_is_kept() -> None:
         assert news["settings"]["tables"]["pool"]["namespace"] == "demo"
         assert news["settings"]["tables"]["registrars"]["addresses"][0].startswith("echo-registrar-0.echo-peers.demo.")
         assert news["bundle"]["pem"].encode() == found.authority().bundle
-        assert "ended" not in news
+        assert news["ended"]["pod_uids"] == []
         assert found.cluster.boards.reports(ECHO)[UID].state == {"healthy": True}
         known = {part: contents["version"] for part, contents in news.items()}
         assert await ask(found, body(**known), found.leaf()) == (200, {})

@@ -97,7 +97,7 @@ def test_limits_become_the_machines_and_the_transports(tmp_path: Path) -> None:
         "[limits]\nregistrations_per_second = 10\nresolutions_per_second = 0.1\nreports_per_second = 3\n"
         "elements = 7\nitems = 5\nhalf_open = 9\nhandshake = '2s'\nidle = '1m'\nbad_reports = 1\n"
         "report_interval = '20s'\nelements_per_identity = 2\npools = 6\nsubscriptions = 8\n"
-        "update_interval = '1s'\ntable_sessions = 4\nassociations = 11\n",
+        "update_interval = '1s'\ntable_sessions = 4\nassociations = 11\nanonymous_associations = 12\n",
     ).limits
     limits, tcp = section.limits(), section.tcp(1.5)
     assert (limits.registrations, limits.resolutions, limits.reports) == (Rate(10, 20), Rate(0.1, 1), Rate(3, 3))
@@ -106,7 +106,7 @@ def test_limits_become_the_machines_and_the_transports(tmp_path: Path) -> None:
     assert (limits.pools, limits.subscriptions) == (6, 8)
     assert (limits.update_interval, limits.table_sessions) == (1.0, 4)
     assert (tcp.handshake, tcp.idle, tcp.half_open, tcp.user_timeout) == (2.0, 60.0, 9, 1.5)
-    assert (tcp.anonymous_per_source, tcp.per_identity) == (11, 11)
+    assert (tcp.anonymous_per_source, tcp.per_identity) == (12, 11)
 
 
 def test_whose_degradation_counters_are_raised_is_all_unless_it_is_said(tmp_path: Path) -> None:

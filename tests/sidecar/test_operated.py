@@ -149,3 +149,24 @@ def test_a_pool_without_security_speaks_plainly_but_shows_the_operator_its_leaf(
             assert rig.server.showed[-1].pod_uid == UID
 
     beside(tmp_path, test)
+
+
+@pytest.mark.rfc("PROTOCOL 13.3: what was revoked counts nowhere any more")
+def test_a_registrar_that_was_revoked_is_left_and_refused_until_it_is_revoked_no_more(tmp_path: Path) -> None:
+    async def test(rig: Beside) -> None:
+        async with RegistrarHere(CA).running() as registrar:
+            rig.server.settings("v1", tables(rig.application.port, registrar.place))
+            await rig.start()
+            await rig.until(lambda s: bool(s["registered"]))
+            keeper = registrar.daemon._keeper
+            assert keeper is not None
+            serial = f"{keeper.current.chain[0].serial_number:x}"
+            rig.server.say(ended={"version": "e1", "pod_uids": [], "serials": [serial]})
+            await rig.server.until(lambda q: q["loaded"]["ended"] == "e1")
+            await rig.until(lambda s: s["state"] == "no home registrar")
+            text = (await ask(Target(host=str(HERE), port=HTTP), "GET", "/metrics")).body.decode()
+            assert 'rserpool_refusals_total{threat="2.6",what="ASAP association"}' in text
+            rig.server.say(ended={"version": "e2", "pod_uids": [], "serials": []})
+            await rig.until(lambda s: s["state"] == "registered")
+
+    beside(tmp_path, test)

@@ -26,6 +26,8 @@ from rserpool.asap.server.desk import RegistrarDesk
 from rserpool.asap.server.liveness import Liveness
 from rserpool.asap.server.registration import Registrations
 from rserpool.asap.timers import Timers
+from rserpool.enrp.disputes import Disputes
+from rserpool.enrp.ownership import Ownership
 from rserpool.enrp.peers import Peer, Peers
 from rserpool.enrp.resync import Resync
 from rserpool.enrp.startup import Startup
@@ -223,6 +225,11 @@ def kept_for_ever(self: Peers, association: Association) -> None:
     self._line_lost(association.id, self._bound.get(association.id))
 
 
+def waits_for_ever(self: Disputes, peer: Peer, key: ElementKey, *_: object) -> bool:
+    known = self._desk.space.get(key)
+    return known is not None and known.home != peer.server_id and self._peers.is_there(known.home)
+
+
 TWO_OF_FOUR = """
 world registrars=4 elements=6 latency=0.001 window=65536 length=12
   1.0 vanish e1
@@ -355,6 +362,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "clocks",
         instead(Unlisted, "_may_be_named", lambda *_: False),
         script=BACK_LATE,
+    ),
+    Mutation(
+        "what a registrar claims of another's has to wait, and nobody takes up what has waited",
+        NoneIsLost,
+        "both",
+        both(instead(Disputes, "waits", waits_for_ever), without(Ownership, "_waited_for")),
+        60,
     ),
     # unauthorised input changes nothing
     Mutation("everybody may do everything", NobodyChangesAnything, "attacks", may_all(*Action)),

@@ -13,6 +13,7 @@ from rserpool.asap.authorisation import Role
 from rserpool.identity.revoked import serial_text
 from rserpool_operator.observed import Report
 from rserpool_operator.plan import Channel
+from rserpool_operator.plan.certificates import is_of
 from rserpool_operator.plan.versions import version_of
 from rserpool_operator.work_queue import Key
 
@@ -26,6 +27,7 @@ class _Board:
 
     channel: Channel | None = None
     ended: dict[str, None] = field(default_factory=dict)
+    registrars: dict[str, None] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     versions: dict[str, str] = field(default_factory=dict)
@@ -34,6 +36,11 @@ class _Board:
     def gone(self) -> set[str]:
         """Pods that have ended, and pods whose identity was taken back."""
         return {*self.ended, *(self.channel.revoked if self.channel is not None else ())}
+
+    @property
+    def gone_for_elements(self) -> set[str]:
+        """Those of them that an element may meet: registrars, and whoever was taken back, for it may be one."""
+        return {*self.registrars, *(self.channel.revoked if self.channel is not None else ())}
 
 
 class Boards:
@@ -62,16 +69,21 @@ class Boards:
         board = self._boards.get(key)
         if board is None or uid in board.ended:
             return
-        board.reports.pop(uid, None)
+        said = board.reports.pop(uid, None)
         board.ended[uid] = None
+        if said is not None and said.role == Role.REGISTRAR.value:
+            board.registrars[uid] = None
         while len(board.ended) > MOST_ENDED:
-            del board.ended[next(iter(board.ended))]
+            oldest = next(iter(board.ended))
+            del board.ended[oldest]
+            board.registrars.pop(oldest, None)
         self._renumber(board)
 
     def pod_is_back(self, key: Key, uid: str) -> None:
         """A pod that was taken for ended is a member after all."""
         board = self._boards.get(key)
         if board is not None and board.ended.pop(uid, 0) is None:
+            board.registrars.pop(uid, None)
             self._renumber(board)
 
     def has_ended(self, key: Key, uid: str) -> bool:
@@ -98,7 +110,10 @@ class Boards:
     def _renumber(self, board: _Board) -> None:
         channel = board.channel
         serials = channel.serials if channel is not None else ()
-        board.versions = {"ended": version_of([sorted(board.gone), serials])}
+        board.versions = {
+            "ended registrar": version_of([sorted(board.gone), serials]),
+            "ended element": version_of([sorted(board.gone_for_elements), serials]),
+        }
         if channel is not None:
             board.versions |= {
                 "registrar": version_of(channel.registrar),
@@ -143,12 +158,12 @@ class Boards:
             found["settings"] = {"version": versions[name], "tables": tables}
         if channel.bundle and loaded.get("bundle") != versions["bundle"]:
             found["bundle"] = {"version": versions["bundle"], "pem": channel.bundle}
-        strange = bool(channel.issuer and issuer) and issuer != channel.issuer
+        strange = bool(channel.issuer and issuer) and not is_of(issuer, channel.issuer)
         if loaded.get("renew") != versions["renew"] or strange:
             found["renew"] = {"version": versions["renew"]}
-        if role is Role.REGISTRAR and loaded.get("ended") != versions["ended"]:
-            gone, serials = sorted(board.gone), list(channel.serials)
-            found["ended"] = {"version": versions["ended"], "pod_uids": gone, "serials": serials}
+        if loaded.get("ended") != versions[f"ended {name}"]:
+            gone = sorted(board.gone if role is Role.REGISTRAR else board.gone_for_elements)
+            found["ended"] = {"version": versions[f"ended {name}"], "pod_uids": gone, "serials": list(channel.serials)}
         return found
 
     async def wait(self, key: Key, seconds: float) -> None:

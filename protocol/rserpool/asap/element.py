@@ -156,6 +156,19 @@ class Element(EndpointMachine):
             self._register_anew()
         return self._leave()
 
+    def reauthorise(self, authoriser: Authoriser, now: float) -> list[Effect]:
+        """Go on with other rules; who is no registrar by them any more is left, and another home looked for.
+
+        An association that is being opened is judged by them when it is up.
+        """
+        self._enter(now)
+        self._hunter.reauthorise(authoriser)
+        for association in sorted(self.desk.associations.values(), key=lambda a: a.id == self._home.association):
+            refusal = self._hunter.refusal(association, "ASAP association")
+            if refusal is not None:
+                self._lost(association, refusal)
+        return self._leave()
+
     def renewed(self, now: float, within: float = 0.0) -> list[Effect]:
         """Its own leaf is another one: what was rejected may be tried again, and a newer association be home.
 

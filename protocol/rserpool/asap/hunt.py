@@ -47,6 +47,10 @@ class Hunter:
         """Go on with other timers; a round that has begun ends as it would have."""
         self._timers = timers
 
+    def reauthorise(self, authoriser: Authoriser) -> None:
+        """Go on with other rules of who is a registrar."""
+        self._authoriser = authoriser
+
     @property
     def timers(self) -> EndpointTimers:
         """Those in force."""

@@ -33,7 +33,8 @@ class Peer:
         line: the association all messages to it take; ``None`` while there is none.
         spare: other associations to it that are being closed.
         taken_by: who said that it takes this one over.
-        mismatches: presences in a row whose checksum was not ours.
+        mismatches: presences in a row whose checksum was not ours, since its table was read last.
+        differs: the last one's was not.
     """
 
     server_id: int
@@ -45,6 +46,7 @@ class Peer:
     spare: set[AssociationId] = field(default_factory=set)
     taken_by: int | None = None
     mismatches: int = 0
+    differs: bool = False
 
 
 class Peers:
@@ -89,6 +91,13 @@ class Peers:
     def alive(self, *, but: int | None = None) -> list[Peer]:
         """The peers that are counted active and can be spoken to."""
         return [p for p in self if p.state is PeerState.ACTIVE and p.line is not None and p.server_id != but]
+
+    def is_there(self, server_id: int) -> bool:
+        """Whether a peer is connected and not silent, whatever others say of it."""
+        peer = self._peers.get(server_id)
+        if peer is None or peer.line is None:
+            return False
+        return self._desk.now - peer.last_heard <= self._timers.last_heard
 
     @property
     def all_met(self) -> bool:

@@ -55,7 +55,8 @@ class Registrar(MachineBase):
         self._front = AsapFront(desk)
         membership, liveness = self._front.membership, self._front.liveness
         self._peers = Peers(desk)
-        self._ownership = Ownership(desk, membership, liveness)
+        self._ownership = Ownership(desk, self._peers, membership, liveness)
+        self._front.registrations.formerly = self._ownership.disputes.formerly
         self._tables = Tables(desk)
         self._resync = Resync(desk, self._peers, membership, self._ownership)
         self._takeovers = Takeovers(desk, self._peers, membership, liveness, self._ownership)
@@ -171,13 +172,15 @@ class Registrar(MachineBase):
         return self._leave()
 
     def counts(self) -> dict[str, int]:
-        """What there is, for metrics: pools, elements, own elements, attached ones, peers by state."""
+        """What there is, for metrics: pools, elements, own and attached ones, peers by state, checksums that differ."""
         own, attached = self._front.liveness.counts()
         counts = {
             "pools": len(self._desk.space.pools),
             "elements": len(self._desk.space),
             "own": own,
             "attached": attached,
+            "checksums differ": sum(peer.differs for peer in self._peers),
+            "checksum mismatches": self._resync.mismatches,
         }
         for peer in self._peers:
             name = f"peers {peer.state.value}"

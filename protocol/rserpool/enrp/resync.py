@@ -52,7 +52,11 @@ class _Reading:
 
 
 class Resync:
-    """Reads tables."""
+    """Reads tables.
+
+    Attributes:
+        mismatches: presences so far whose checksum was not that of what is held here.
+    """
 
     def __init__(self, desk: RegistrarDesk, peers: Peers, membership: Membership, ownership: Ownership) -> None:
         self._desk = desk
@@ -62,6 +66,7 @@ class Resync:
         self._rate = Buckets(RATE)
         self._reading: dict[int, _Reading] = {}
         self._overdue: dict[AssociationId, float] = {}
+        self.mismatches = 0
         self._unlisted = Unlisted(desk, peers, membership)
         self._unlisted.busy = lambda: self.busy
         self._unlisted.ask = self._ask_again
@@ -76,9 +81,11 @@ class Resync:
     def compare(self, peer: Peer, checksum: int, finished: Finished) -> None:
         """A presence has told the peer's checksum; ``finished`` is called after a re-synchronisation it caused."""
         self._unlisted.heard(peer.server_id)
-        if checksum == self._desk.space.checksum(peer.server_id):
+        peer.differs = checksum != self._desk.space.checksum(peer.server_id)
+        if not peer.differs:
             peer.mismatches = 0
             return
+        self.mismatches += 1
         peer.mismatches += 1
         if peer.mismatches >= MISMATCHES:
             self.start(peer, finished)

@@ -44,6 +44,7 @@ class Takeovers:
         self._liveness = liveness
         self._ownership = ownership
         self._started: dict[int, _Takeover] = {}
+        self._announced: dict[int, int] = {}
 
     def received(self, sender: Peer, message: object, ignore: Ignore) -> None:
         """One of the three messages of a takeover has come in."""
@@ -61,6 +62,10 @@ class Takeovers:
         for other in self._peers:
             if other.taken_by == peer.server_id and other.state is PeerState.NOT_ACTIVE:
                 self._monitor_again(other.server_id)
+        winner = self._peers.get(self._announced.pop(peer.server_id, 0))
+        if winner is not None:
+            self._taken_over(peer.server_id, winner)
+            return
         if self._desk.space.count_owned_by(peer.server_id) == 0:
             self._peers.remove(peer, reason)
             return
@@ -111,10 +116,14 @@ class Takeovers:
     def alive(self, peer: Peer) -> None:
         """The target has spoken: stop at once (RFC 5353 3.5.1)."""
         peer.taken_by = None
+        liar = self._peers.get(self._announced.pop(peer.server_id, 0))
+        if liar is not None:
+            self._ownership.disputes.contradicted(liar.name)
         self._stop(peer.server_id)
         self._desk.timers.cancel(("monitor", peer.server_id))
 
     def _stop(self, target: int) -> None:
+        self._announced.pop(target, None)
         if self._started.pop(target, None) is not None:
             self._desk.timers.cancel(("takeover", target))
 
@@ -181,6 +190,24 @@ class Takeovers:
         if peer is not None and peer.state is PeerState.ACTIVE:
             ignore(f"takes over {target:#010x}, which is alive")
             return
+        doubted = self._ownership.disputes.doubts(sender)
+        if peer is not None and doubted and self._peers.is_there(target):
+            self._doubt(peer, sender)
+            return
+        self._taken_over(target, sender)
+
+    def _doubt(self, peer: Peer, sender: Peer) -> None:
+        """One that is said to be dead has spoken a moment ago, and who says so was wrong of late: it is asked first."""
+        disputes = self._ownership.disputes
+        if not disputes.believes(sender):
+            disputes.refused(sender, f"takes over {peer.server_id:#010x}, and was contradicted too often")
+            return
+        self._announced = {t: by for t, by in self._announced.items() if self._peers.get(t) is not None}
+        self._announced[peer.server_id] = sender.server_id
+        self._peers.probe(peer, f"{sender.server_id:#010x} has taken it over")
+
+    def _taken_over(self, target: int, sender: Peer) -> None:
+        peer = self._peers.get(target)
         self._stop(target)
         if peer is not None:
             self._peers.remove(peer, f"taken over by {sender.server_id:#010x}")

@@ -90,8 +90,8 @@ class Revoking:
     def may(
         self, principal: Principal, action: Action, pool_handle: bytes | None = None, pe_identifier: int | None = None
     ) -> Denial | None:
-        """Decide; a certificate outlives its pod by hours (threats 2.2 and 2.5)."""
-        threat = "2.5" if action is Action.PEER else "2.2"
+        """Decide; a certificate outlives its pod by hours (threats 2.2, 2.5 and, of a home registrar, 2.6)."""
+        threat = {Action.PEER: "2.5", Action.HOME: "2.6"}.get(action, "2.2")
         if principal.name in self.names:
             return Denial(threat, f"its pod is gone or was revoked, and it may not {action.value}")
         if principal.serial and principal.serial in self.serials:

@@ -44,7 +44,8 @@ class TcpLimits:
         user_timeout: seconds for which sent data may stay unacknowledged; 0 for the kernel's default.
         half_open: connections that have not authenticated yet.
         anonymous_per_source: associations without a certificate from one address.
-        per_identity: associations that one certificate's holder has opened to us.
+        per_identity: associations that one certificate's holder has opened to us. An honest one needs a few: one for
+            each service, as many again while they are replaced, and what is left of those the network has cut.
     """
 
     handshake: float = 5.0
@@ -52,7 +53,7 @@ class TcpLimits:
     user_timeout: float = 0.0
     half_open: int = MOST
     anonymous_per_source: int = 256
-    per_identity: int = 256
+    per_identity: int = 32
 
 
 class TcpLink(Link):

@@ -61,6 +61,11 @@ class Driver:
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        """Its process's."""
+        return self._process.pid
+
     def has_gone_round(self) -> bool:
         """Whether each of its elements has done everything once."""
         return len(self.operations) > KINDS * len(self.addresses)

@@ -259,6 +259,16 @@ def _attached_stays(put: Put) -> None:
     put(Ownership, "_keep", lambda *_: False)
 
 
+def _disputes(put: Put) -> None:
+    """Whoever claims an element is believed, however often its home has contradicted (RFC 5355 2.17)."""
+    from rserpool.enrp import ownership
+    from rserpool.enrp.disputes import Disputes
+
+    put(Disputes, "waits", lambda *_: False)
+    put(Disputes, "believes", lambda *_: True)
+    put(ownership, "moves", lambda *_: False)
+
+
 def _home_removes(put: Put) -> None:
     """Any registrar may remove any element (RFC 5355 2.17)."""
     from rserpool.asap.events import Change
@@ -325,6 +335,7 @@ WEAKENINGS: Final[dict[str, Callable[[Put], None]]] = {
     "cookie-age": _cookie_age,
     "mentor-search": _mentor_search,
     "attached-stays": _attached_stays,
+    "disputes": _disputes,
     "home-removes": _home_removes,
     "elements-limit": _elements_limit,
 }

@@ -28,7 +28,7 @@ class AsapFront:
     """Reads ASAP messages and hands them on.
 
     Attributes:
-        membership, liveness, resolutions: the parts others have to do with.
+        membership, liveness, resolutions, registrations: the parts others have to do with.
     """
 
     def __init__(self, desk: RegistrarDesk) -> None:
@@ -37,12 +37,12 @@ class AsapFront:
         self.liveness = Liveness(desk, self.membership)
         self.resolutions = Resolutions(desk)
         self.membership.observers.append(self.resolutions.observe)
-        self._registrations = Registrations(desk, self.membership, self.liveness)
+        self.registrations = Registrations(desk, self.membership, self.liveness)
         self._reports = Reports(desk, self.membership, self.liveness)
 
     def reconfigured(self) -> None:
         """The desk has another configuration."""
-        for part in (self.liveness, self.resolutions, self._registrations, self._reports):
+        for part in (self.liveness, self.resolutions, self.registrations, self._reports):
             part.reconfigured()
 
     def received(self, association: Association, octets: bytes) -> None:
@@ -67,11 +67,11 @@ class AsapFront:
                     association.id, asap.AsapError(error=bounded((unrecognized_message(octets),), len(octets)))
                 )
             case asap.Registration():
-                if self._registrations.register(association, message, len(octets)):
+                if self.registrations.register(association, message, len(octets)):
                     key = (message.pool_handle, message.element.identifier)
                     self._desk.repeats.keep(key, octets, Ppid.ASAP, decoded)
             case asap.Deregistration():
-                self._registrations.deregister(association, message)
+                self.registrations.deregister(association, message)
             case asap.EndpointUnreachable():
                 self._reports.report(association, message)
             case asap.AsapError():
@@ -112,7 +112,7 @@ class AsapFront:
         handle = error.pool_handle
         named = handle is not None and len(handle) <= self._desk.config.limits.handle_length
         if (joins or leaves) and causes and handle and named and error.pe_identifier is not None:
-            self._registrations.answer_broken(association, handle, error.pe_identifier, causes, joins=joins)
+            self.registrations.answer_broken(association, handle, error.pe_identifier, causes, joins=joins)
         elif causes and error.message_type != AsapType.ERROR:
             self._desk.refuse(association.id, asap.AsapError(error=causes))
         else:

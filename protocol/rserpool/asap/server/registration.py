@@ -7,7 +7,7 @@ nothing changes before all have passed (threats 2.1 to 2.4, 2.15).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from rserpool.asap.authorisation import Action, Denial, Role
@@ -45,13 +45,18 @@ TOO_OFTEN = Denial("2.2", "over the limit of registrations")
 
 
 class Registrations:
-    """Grants and refuses membership."""
+    """Grants and refuses membership.
+
+    Attributes:
+        formerly: an element as it was before other registrars said something else of it, if they have of late.
+    """
 
     def __init__(self, desk: RegistrarDesk, membership: Membership, liveness: Liveness) -> None:
         self._desk = desk
         self._membership = membership
         self._liveness = liveness
         self._rate = Buckets(desk.config.limits.registrations)
+        self.formerly: Callable[[ElementKey], PoolElement | None] = lambda _: None
 
     def reconfigured(self) -> None:
         """The desk has another configuration."""
@@ -236,7 +241,10 @@ class Registrations:
                 return registered_by == association.principal.name
         if self._liveness.association_of(key) == association.id:
             return True
-        return _lives_at(association, known) or self._is_robbed(association, key[0])
+        formerly = self.formerly(key)
+        if _lives_at(association, known) or (formerly is not None and _lives_at(association, formerly)):
+            return True
+        return self._is_robbed(association, key[0])
 
     def _is_robbed(self, association: Association, handle: bytes) -> bool:
         """Whether others are said to be elements by several identifiers that this peer's certificate gives it.
