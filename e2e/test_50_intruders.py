@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,6 @@ from harness.intruder import (
     IDENTITY,
     TOKEN,
     TOKENS,
-    Members,
     attempt,
     control,
     dial,
@@ -27,7 +24,7 @@ from harness.intruder import (
 )
 from harness.kubectl import KubectlError, Manifest, apply, events, exec_in, get, kubectl, logs
 from harness.namespaces import fresh
-from harness.pools import canonical, dumps
+from harness.scenes import Watched, holdings, refused, registrar_refusals
 from harness.waiting import NotYet, wait_for
 
 ENROLMENTS = "rserpool_operator_enrolments_total"
@@ -37,19 +34,10 @@ FORBIDDEN = r"(?i)forbidden"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene(Members):
-    """Two pools of one namespace, and a namespace that may not use them.
-
-    Attributes:
-        held: what every registrar held at the start.
-    """
+class Scene(Watched):
+    """Two pools of one namespace, and a namespace that may not use them."""
 
     away: str
-    held: dict[str, Any]
-
-    def is_unmoved(self) -> None:
-        """Fails unless the registrars of both pools hold what they held at the start."""
-        assert holdings(self.home) == self.held
 
 
 @pytest.fixture(scope="module")
@@ -72,36 +60,13 @@ def scene(namespace: str) -> Iterator[Scene]:
         for name in ("bare", "labelled", "doomed"):
             kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         kubectl("-n", away, "wait", "--for=condition=Ready", "pod/foreign", "--timeout=60s")
-        yield Scene(home=namespace, away=away, members=apps.pods(namespace, "echo"), held=holdings(namespace))
-
-
-@contextmanager
-def refused(scene: Scene, *reasons: str, pod: str = "", namespace: str = "", way: str = "token") -> Iterator[None]:
-    """What the operator counts and writes while the block runs; what registrars hold stays as it is."""
-    since, before = operators.now(), operators.everywhere(ENROLMENTS)
-    yield
-    after = operators.everywhere(ENROLMENTS)
-    for reason in reasons:
-        counts = [operators.total(found, way=way, outcome=reason) for found in (before, after)]
-        assert counts[1] > counts[0], f"{reason} by {way} is counted {counts[0]:g} times, as before"
-    logged = {line["reason"]: line for line in operators.lines(since) if "refused enrolment" in line["message"]}
-    told = [e["note"] for e in events(namespace or scene.home, about=pod)] if pod else []
-    for reason in reasons:
-        assert reason in logged, f"{reason} is not logged, only {sorted(logged)}"
-        if pod:
-            assert logged[reason]["peer"] == f"pod {namespace or scene.home}/{pod}"
-            assert [note for note in told if note.startswith(f"{reason}: ")], f"no Event says {reason}, only {told}"
-    scene.is_unmoved()
-
-
-def holdings(home: str) -> dict[str, Any]:
-    """What every registrar of both pools holds."""
-    return {pod: canonical(d) for pool in ("echo", "strict") for pod, d in dumps(home, pool).items()}
-
-
-def registrar_refusals(namespace: str, pod: str, **labels: str) -> float:
-    text = operators.page(pod, namespace=namespace)
-    return operators.total(operators.samples(text, "rserpool_refusals_total"), **labels)
+        yield Scene(
+            home=namespace,
+            away=away,
+            members=apps.pods(namespace, "echo"),
+            pools=("echo", "strict"),
+            held=holdings(namespace, "echo", "strict"),
+        )
 
 
 # -- who asks for a certificate

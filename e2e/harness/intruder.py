@@ -23,9 +23,10 @@ IDENTITY: Final = "/run/rserpool/identity/identity.pem"
 LOOT: Final = "/run/loot"
 """Where a stranger keeps what it has stolen."""
 
-PROGRAM: Final = r"""
+PRELUDE: Final = r"""
 import http.client, json, os, signal, socket, ssl, sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from ipaddress import ip_address
 from cryptography.hazmat.primitives import serialization as s
 from rserpool.asap.authorisation import Role
@@ -33,28 +34,39 @@ from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.identity import LeafIdentity, pe_identifiers
 from rserpool.wire import RFC, Framer, PoolElement, Ppid, TcpTransport, asap, decode, encode, enrp, policies
 
-signal.alarm(50)
 OWN = socket.gethostbyname(socket.gethostname())
 
 def identity(of):
     return LeafIdentity(trust_domain="cluster.local", namespace=of["namespace"], pool=of["pool"],
                         role=Role(of["role"]), pod_uid=of["uid"])
 
-def forged(of):
-    now = datetime.now(UTC)
-    own = EmbeddedAuthority.create("rserpool", now, life=timedelta(days=1), leaf_life=timedelta(hours=1))
-    made = make_request(identity(of))
+@cache
+def own_authority():
+    return EmbeddedAuthority.create("rserpool", datetime.now(UTC), life=timedelta(days=1), leaf_life=timedelta(hours=1))
+
+def forged(of, hosts=()):
+    made = make_request(identity(of), hosts)
     key = made.key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-    return key + own.sign(identity(of), made.request, now)
+    return key + own_authority().sign(identity(of), made.request, datetime.now(UTC), hosts)
+
+def show(context, pem):
+    descriptor = os.memfd_create("leaf")  # in memory: nothing can be written here
+    os.write(descriptor, pem)
+    context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+"""
+"""What these programs begin with."""
+
+PROGRAM: Final = (
+    PRELUDE
+    + r"""
+signal.alarm(50)
 
 def context(leaf):
     found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     found.check_hostname, found.verify_mode = False, ssl.CERT_NONE
     pem = forged(leaf) if isinstance(leaf, dict) else open(leaf, "rb").read() if leaf else b""
     if pem:
-        descriptor = os.memfd_create("leaf")  # in memory: nothing can be written here
-        os.write(descriptor, pem)
-        found.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        show(found, pem)
     return found
 
 def post(host, path, leaf, headers, body):
@@ -116,6 +128,7 @@ def attempt(do, **how):
 
 print(json.dumps([attempt(**how) for how in json.loads(sys.argv[1])]))
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

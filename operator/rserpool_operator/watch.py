@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """kopf watches; it does not decide. Its handlers say what has happened, and nothing else.
 
-Two embedded kopf operators, since handlers are scoped to a process: one for pools and what belongs to them in all (or
-the chosen) namespaces, one for the operator's own namespace, so that no right on Secrets is needed anywhere else. Each
-has a thread and an event loop of its own; what they see is handed over to the main one.
+Embedded kopf operators, since handlers are scoped to a process: one for pools and what belongs to them in all (or the
+chosen) namespaces, one for the operator's own namespace, so that no right on Secrets is needed anywhere else, and one
+for PodCertificateRequests, once the cluster knows them. Each has a thread and an event loop of its own; what they see
+is handed over to the main one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _log: Final = logging.getLogger(__name__)
 Seen = Callable[[str, str, Mapping[str, Any]], None]
 """Called in the main loop: the plural, the kind of event (ADDED, MODIFIED, DELETED, or empty for what is there), the
 object."""
+CHUNK: Final = 100
+"""Objects of a kind asked for at once at the start: 5,000 pods in one answer take 300 MiB."""
+IDLE: Final = 0.5
+"""Seconds for which what was seen last of an object is kept in case more comes of it; kopf's 5 are many objects."""
 
 
 class Watcher:
@@ -102,6 +107,13 @@ def pools_watcher(namespaces: tuple[str, ...], seen: Seen, loop: asyncio.Abstrac
     return Watcher("pools", registry, settings, namespaces)
 
 
+def requests_watcher(namespaces: tuple[str, ...], seen: Seen, loop: asyncio.AbstractEventLoop) -> Watcher:
+    """Watches PodCertificateRequests, on clusters that have them."""
+    registry, settings = _registry(), _settings()
+    _on_event(registry, "certificates.k8s.io", "v1", "podcertificaterequests", seen, loop)
+    return Watcher("requests", registry, settings, namespaces)
+
+
 def own_watcher(namespace: str, seen: Seen, loop: asyncio.AbstractEventLoop) -> Watcher:
     """Watches the pools' authorities in the operator's own namespace.
 
@@ -130,6 +142,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False  # Events are ours
     settings.scanning.disabled = True  # no right to list CRDs and namespaces is needed
     settings.watching.inactivity_timeout = 70
+    settings.watching.chunk_size = CHUNK
+    settings.queueing.idle_timeout = IDLE
     settings.networking.request_timeout = 30
     return settings
 
