@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the chart renders for Prometheus and Grafana, and its admission policies, on and off; needs Helm and Go."""
+"""What the chart renders for Prometheus and Grafana, and its admission policies, on and off.
+
+Needs Helm, Go, and Prometheus' promtool.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +15,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from charts import test_rules
 from charts.rendering import CHART, NAMESPACE, program, rendered, run, template
 from charts.schemas import Manifest, custom_faults, kubernetes_faults
 from rserpool_operator import names
@@ -106,6 +111,38 @@ def test_every_alert_names_its_section_of_the_runbook() -> None:
             assert rule == plain
 
 
+def test_prometheus_takes_the_rules_as_they_are_rendered(tmp_path: Path) -> None:
+    groups = of_kind("PrometheusRule")["rserpool"]["spec"]["groups"]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": groups}))
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SUCCESS: {sum(len(group['rules']) for group in groups)} rules found" in done.stdout
+    groups[0]["rules"][0]["expr"] = "sum by (namespace"
+    file.write_text(yaml.safe_dump({"groups": groups}))
+    assert promtool("check", "rules", str(file)).returncode != 0
+
+
+@pytest.mark.parametrize("file", test_rules.FILES, ids=lambda file: file.stem)
+def test_each_alert_fires_when_it_shall_with_these_words_and_not_when_it_shall_not(file: Path) -> None:
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
+
+
+def test_a_case_that_is_not_so_is_found_out(tmp_path: Path) -> None:
+    """Of a promtool that says yes to everything nothing could be learnt."""
+    cases = yaml.safe_load(test_rules.FILES[0].read_text())
+    cases["rule_files"] = [str(test_rules.CHART)]
+    first = next(case for case in cases["tests"] if " fires: " in case["name"])
+    first["alert_rule_test"][-1]["exp_alerts"][0]["exp_annotations"]["summary"] += " Not so."
+    file = tmp_path / "cases.yaml"
+    file.write_text(yaml.safe_dump({**cases, "tests": [first]}))
+    done = promtool("test", "rules", str(file))
+    assert done.returncode != 0
+    assert "Not so." in done.stdout + done.stderr
+
+
 def test_the_dashboard_comes_through_unchanged() -> None:
     config_map = of_kind("ConfigMap")["rserpool-dashboard"]
     assert config_map["metadata"]["annotations"] == {"grafana_folder": "Pools"}
@@ -117,7 +154,7 @@ def test_the_dashboard_comes_through_unchanged() -> None:
 @pytest.mark.parametrize("namespaces", [(), ("demo", "other")], ids=["everywhere", "listed"])
 def test_the_policies_are_bound_and_look_where_the_operator_does(namespaces: tuple[str, ...]) -> None:
     policies, bindings = (of_kind(kind, *namespaces) for kind in POLICIES)
-    assert set(policies) == {"rserpool-registrar-pods", "rserpool-enrolment-tokens"}
+    assert set(policies) == {"rserpool-registrar-pods", "rserpool-enrolment-tokens", "rserpool-pod-certificates"}
     assert {b["spec"]["policyName"] for b in bindings.values()} == set(policies)
     expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
     for policy in policies.values():
@@ -155,6 +192,10 @@ def test_only_kubelets_get_tokens_for_enrolment() -> None:
     assert (rule["operations"], rule["resources"]) == (["CREATE"], ["serviceaccounts/token"])
     assert f"'{names.AUDIENCE}'" in spec["matchConditions"][0]["expression"]
     assert "'system:nodes' in request.userInfo.groups" in spec["validations"][0]["expression"]
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(program("promtool", "e2e/lab/binaries.sh builds it, or https://prometheus.io/download"), *arguments)
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import api
 from harness.cluster import cluster
+from harness.known import KNOWN
 
 Manifest = dict[str, Any]
 
@@ -46,6 +47,8 @@ def kubectl(*arguments: str, input: str | None = None, timeout: float = 60) -> s
         raise KubectlError(arguments, -1, f"not ended within {timeout} s") from e
     if done.returncode:
         raise KubectlError(arguments, done.returncode, done.stderr or done.stdout)
+    if {"create", "token"} <= set(arguments):
+        KNOWN.text(done.stdout.strip(), "a token that a test asked for")
     return done.stdout
 
 

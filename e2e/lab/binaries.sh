@@ -27,7 +27,7 @@ have() { local b; for b; do [ -x "$BIN/$b" ] || return 1; done; }
 
 everything=(kind kube-apiserver kube-controller-manager kube-scheduler kubelet kubeadm kubectl kube-proxy pause containerd ctr
   containerd-shim-runc-v2 runc host-local loopback ptp bridge portmap etcd etcdctl coredns cert-manager-controller
-  cert-manager-webhook cert-manager-cainjector helm)
+  cert-manager-webhook cert-manager-cainjector helm promtool prometheus)
 have "${everything[@]}" && exit
 need go || exit 1
 debian gcc libc6-dev pkg-config libseccomp-dev
@@ -79,5 +79,10 @@ have cert-manager-controller cert-manager-webhook cert-manager-cainjector || {
 have helm || {
   module helm "require helm.sh/helm/v4 $HELM" helm.sh/helm/v4/cmd/helm
   build helm helm helm.sh/helm/v4/cmd/helm -ldflags "-s -w"
+}
+have promtool prometheus || { # discovers by files and static targets alone, has no pages for browsers
+  p=github.com/prometheus/prometheus
+  module prometheus "require $p $PROMETHEUS" $p/cmd/{promtool,prometheus}
+  for c in promtool prometheus; do build prometheus $c $p/cmd/$c -tags remove_all_sd -ldflags "-s -w"; done
 }
 say "Binaries in $BIN: $(du -sh "$BIN" | cut -f1)"

@@ -127,7 +127,7 @@ def labels_of(metric: str) -> frozenset[str]:
     """
     daemons, operator = of_daemons().labels, of_operator().labels
     if metric == "up":
-        return SCRAPE
+        return OF_POOLS
     if metric in daemons and metric.startswith(("rserpool_", "process_")):
         return daemons[metric] | OF_POOLS
     if metric in operator:
