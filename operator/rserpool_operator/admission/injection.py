@@ -11,14 +11,15 @@ import copy
 import re
 from typing import Final, NamedTuple
 
+from rserpool.asap.authorisation import Role
 from rserpool.pool import ServerPool
+from rserpool.pool.model import Enrolment
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object
 from rserpool_operator.manifests.common import (
-    IDENTITY_VOLUME,
+    OUR_VOLUMES,
     RESTRICTED,
-    TOKEN_VOLUME,
     asap_port,
     environment,
     mesh_annotations,
@@ -44,7 +45,7 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     Args:
         pod: as it is to be created.
         name: of the pool, by its label.
-        pool: the same; ``None`` if it does not exist yet (the sidecar waits for it).
+        pool: the same; ``None`` if it does not exist yet (the sidecar waits for it, with a token).
         version: of the sidecar's image.
         installation: what all pods need to know.
 
@@ -61,7 +62,8 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     metadata, spec = changed.setdefault("metadata", {}), changed["spec"]
     ports = _ports(spec, pool)
     others = [c for c in spec.get("initContainers") or [] if c.get("name") != names.SIDECAR]
-    sidecar = _sidecar(name, ports, version, installation)
+    way = pool.spec.security.enrolment if pool is not None else Enrolment.TOKEN
+    sidecar = _sidecar(name, ports, version, installation, way)
     if pool is None or pool.spec.policy.type.adaptive:
         sidecar["env"] += _cpus(spec)
     spec["initContainers"] = [sidecar, *others]
@@ -69,8 +71,8 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
     more = [{"name": n} for n in installation.pull_secrets if {"name": n} not in known]
     if more:
         spec["imagePullSecrets"] = [*known, *more]
-    ours = {volume["name"] for volume in volumes()}
-    spec["volumes"] = [*(v for v in spec.get("volumes") or [] if v.get("name") not in ours), *volumes()]
+    others = [v for v in spec.get("volumes") or [] if v.get("name") not in OUR_VOLUMES]
+    spec["volumes"] = [*others, *volumes(name, Role.ELEMENT, way)]
     drain = round(pool.spec.elements.drain.total_seconds()) if pool is not None else DRAIN
     annotations = {**_annotations(pod), names.INJECTED: version, **mesh_annotations(ports.asap, *ports.channel)}
     if _sleep_before_the_end(spec, drain) and names.DRAINED not in annotations:
@@ -82,12 +84,11 @@ def inject(pod: Object, name: str, pool: ServerPool | None, version: str, instal
 
 
 def _refuse_intruders(spec: Object, name: str) -> None:
-    """The identity's folder and the token are the sidecar's alone."""
-    ours = {IDENTITY_VOLUME, TOKEN_VOLUME}
+    """The identity's folder, and token or leaf, are the sidecar's alone."""
     for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
         if container.get("name") == names.SIDECAR:
             continue
-        mounted = ours & {mount.get("name") for mount in container.get("volumeMounts") or []}
+        mounted = OUR_VOLUMES & {mount.get("name") for mount in container.get("volumeMounts") or []}
         if mounted:
             raise AdmissionError(
                 f"container {container.get('name')} mounts {', '.join(sorted(mounted))}, which is for the sidecar of"
@@ -131,7 +132,7 @@ def _ports(spec: Object, pool: ServerPool | None) -> _Ports:
     return _Ports(asap, http, (free(names.CHANNEL),), (free(names.CHANNEL_HTTP),))
 
 
-def _sidecar(name: str, ports: _Ports, version: str, installation: Installation) -> Object:
+def _sidecar(name: str, ports: _Ports, version: str, installation: Installation, way: Enrolment) -> Object:
     http = ports.http
     variables = {
         "NETWORK_ASAP_PORT": (ports.asap,),
@@ -147,7 +148,7 @@ def _sidecar(name: str, ports: _Ports, version: str, installation: Installation)
         "command": ["rserpool-sidecar"],
         "restartPolicy": "Always",
         "env": [
-            *environment(installation, name),
+            *environment(installation, name, way),
             *({"name": f"RSERPOOL_{key}", "value": str(port)} for key, found in variables.items() for port in found),
         ],
         "ports": [
@@ -160,7 +161,7 @@ def _sidecar(name: str, ports: _Ports, version: str, installation: Installation)
         "lifecycle": {"preStop": {"exec": {"command": ["rserpool-sidecar", "drain"]}}},
         "resources": copy.deepcopy(installation.sidecar_resources),
         "securityContext": copy.deepcopy(RESTRICTED),
-        "volumeMounts": mounts(),
+        "volumeMounts": mounts(way),
     }
 
 

@@ -13,6 +13,7 @@ from rserpool.asap.authorisation import Role
 from rserpool.identity import LeafIdentity
 from rserpool.identity.revoked import LEAF_REVOKED, Revoked
 from rserpool.pool import ServerPool
+from rserpool.pool.model import Enrolment
 from rserpool_operator import names
 from rserpool_operator.manifests.common import dns_names
 from rserpool_operator.selectors import selects
@@ -29,13 +30,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """Whom the API server says a token is of. A renewal's bearer is known by its leaf instead.
+    """Whom the API server says a token, or a PodCertificateRequest, is of. A renewal's bearer is known by its leaf.
 
     Attributes:
+        way: by which it comes in; ``None`` for a leaf, which is good whichever way its holder once came.
         service_account: ``namespace/name``; empty for a leaf, which does not name one.
-        serial: the leaf's serial number; 0 for a token.
+        serial: the leaf's serial number; 0 for who has none yet.
         pod_name: empty for a leaf.
     """
+
+    way: Enrolment | None = None
 
     namespace: str
     pod_uid: str
@@ -97,11 +101,13 @@ class Denied:
         word: for programs and metrics.
         message: for people; it goes back to the pod.
         retry: it may become right by itself.
+        never: it follows from the request, or from what of a pod cannot change: nobody can make it right.
     """
 
     word: str
     message: str
     retry: bool = False
+    never: bool = False
 
 
 def may(
@@ -131,12 +137,24 @@ def may(
     assert pod is not None
     assert facts is not None
     assert facts.pool is not None
+    way = facts.pool.spec.security.enrolment
+    if bearer.way not in (None, way):
+        message = (
+            f"pods of ServerPool {facts.pool.full_name} enrol by {way}, not by {bearer.way}: recreate pod {pod.name}"
+        )
+        return Denied(word="OtherEnrolment", message=message)
     revoked = Revoked.of(facts.pool.spec.security.revoked)
     if revoked.pod(pod.uid, pod.service_account):
         message = f"pod {pod.name} or its service account is in spec.security.revoked"
         return Denied(word="Revoked", message=message)
     if bearer.serial in revoked.serials:
-        message = f"this leaf of pod {pod.name} is in spec.security.revoked; the pod's token may obtain another one"
+        token = way is Enrolment.TOKEN
+        more = (
+            "the pod's token may obtain another one"
+            if token
+            else "the next one of its kubelet, or of a new pod, is good"
+        )
+        message = f"this leaf of pod {pod.name} is in spec.security.revoked; {more}"
         return Denied(word=LEAF_REVOKED, message=message)
     match claim.role:
         case Role.REGISTRAR:
@@ -145,7 +163,7 @@ def may(
             refusal, hosts = _element(claim, pod, facts.pool), ()
         case _:
             refusal = Denied(
-                word="RoleNotOffered", message="pods are registrars or elements; users need no certificate"
+                word="RoleNotOffered", message="pods are registrars or elements; users need no certificate", never=True
             )
             hosts = ()
     if refusal is not None:
@@ -165,15 +183,18 @@ def _about_the_pod(claim: Claim, bearer: Bearer, pod: PodFacts | None, source: s
         message = f"a pod of namespace {bearer.namespace} is no part of pool {claim.namespace}/{claim.pool}"
         return Denied(word="ForeignNamespace", message=message)
     if pod is None or pod.uid != bearer.pod_uid:
-        return Denied(word="PodGone", message=f"the pod with UID {bearer.pod_uid} is gone")
+        return Denied(word="PodGone", message=f"the pod with UID {bearer.pod_uid} is gone", never=True)
     if bearer.service_account and bearer.service_account != f"{pod.namespace}/{pod.service_account}":
-        return Denied(word="ServiceAccount", message="the token is not of the pod's own service account")
+        what = "request" if bearer.way is Enrolment.POD_CERTIFICATE else "token"
+        message = f"the {what} is not of the pod's own service account"
+        return Denied(word="ServiceAccount", message=message, never=True)
     if pod.deleting:
-        return Denied(word="PodEnding", message=f"pod {pod.name} is being deleted")
+        return Denied(word="PodEnding", message=f"pod {pod.name} is being deleted", never=True)
     if pod.phase not in ("Pending", "Running"):
-        return Denied(word="PodEnded", message=f"pod {pod.name} is {pod.phase}")
+        return Denied(word="PodEnded", message=f"pod {pod.name} is {pod.phase}", never=True)
     if pod.host_network:
-        return Denied(word="HostNetwork", message=f"pod {pod.name} is on its node's network, whose addresses it shares")
+        message = f"pod {pod.name} is on its node's network, whose addresses it shares"
+        return Denied(word="HostNetwork", message=message, never=True)
     if source is not None:
         if not pod.addresses:
             message = f"pod {pod.name} has no address yet as far as the API server knows"
@@ -202,7 +223,7 @@ def _registrar(pod: PodFacts, facts: PoolFacts, pool: ServerPool) -> Denied | No
     if not facts.stateful_set_uid or pod.controller_uid != facts.stateful_set_uid:
         return Denied(word="NotARegistrar", message=f"pod {pod.name} is not controlled by StatefulSet {name}")
     if pod.service_account != name:
-        return Denied(word="ServiceAccount", message=f"registrars run as service account {name}")
+        return Denied(word="ServiceAccount", message=f"registrars run as service account {name}", never=True)
     stem, _, ordinal = pod.name.rpartition("-")
     if stem != name or not ordinal.isdecimal() or int(ordinal) >= pool.spec.registrars.replicas:
         message = f"the pool has {pool.spec.registrars.replicas} registrars, and {pod.name} is none of them"
@@ -216,7 +237,7 @@ def _element(claim: Claim, pod: PodFacts, pool: ServerPool) -> Denied | None:
         how = f"is labelled for pool {labelled}" if labelled else f"has no label {names.POOL_LABEL}"
         return Denied(word="NotAMember", message=f"pod {pod.name} {how}, not for {claim.pool}")
     if not pod.sidecar:
-        return Denied(word="NotInjected", message=f"pod {pod.name} has no sidecar: recreate it")
+        return Denied(word="NotInjected", message=f"pod {pod.name} has no sidecar: recreate it", never=True)
     allowed = pool.spec.elements.service_accounts
     if allowed and pod.service_account not in allowed:
         message = (

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves enrolment: with a token once, with the current leaf ever after. The decision is the same."""
+"""Serves enrolment: with a token once, with the current leaf ever after. The decision is the same.
+
+A pod whose first leaf came from the kubelet asks with that leaf whom to trust, and renews as all others do.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -15,11 +18,12 @@ from rserpool.asap.limits import Rate
 from rserpool.authority import SigningError
 from rserpool.daemon.enrolment import EnrolmentRequest, is_token
 from rserpool.daemon.logs import PeerLog
+from rserpool.identity.certificates import Leaf
 from rserpool.pool import ServerPool
 from rserpool.pool.model import Selector
 from rserpool.pool.values import LABEL_PATTERN
 from rserpool_operator.answers import body_of, certificate_of, granted, refused
-from rserpool_operator.authorities import AuthorityError, sign
+from rserpool_operator.authorities import AuthorityError, sign, whole_bundle
 from rserpool_operator.buckets import Buckets
 from rserpool_operator.enrolment import facts
 from rserpool_operator.enrolment.decision import Bearer, Claim, Denied, Granted, PodFacts, may
@@ -35,6 +39,15 @@ _log: Final = logging.getLogger(__name__)
 _LABEL: Final = re.compile(LABEL_PATTERN)
 POD_RATE: Final = Rate(0.5, 5)
 """Of one source: a pod enrols once; what asks all the time is broken or means harm."""
+
+
+class _Judged(NamedTuple):
+    """What was granted, and on what grounds."""
+
+    verdict: Granted
+    raw: Object
+    pool: ServerPool
+    pod: PodFacts
 
 
 class EnrolmentDesk:
@@ -91,22 +104,47 @@ class EnrolmentDesk:
 
     async def renew(self, request: web.Request) -> web.Response:
         """``POST /v1/renew``: who has a leaf."""
+        leaf = await self._leaf(request)
+        if isinstance(leaf, web.Response):
+            return leaf
+        return await self._decide(request, "leaf", self._holder(leaf), (leaf.identity.pool, leaf.identity.role))
+
+    async def bundle(self, request: web.Request) -> web.Response:
+        """``POST /v1/bundle``: who has a leaf of the kubelet's, and does not know yet whom to trust."""
+        leaf = await self._leaf(request)
+        if isinstance(leaf, web.Response):
+            return leaf
+        identity = leaf.identity
+        claim = Claim(namespace=identity.namespace, pool=identity.pool, role=identity.role)
+        try:
+            judged = await self._judged(request, "leaf", self._holder(leaf), claim)
+            if isinstance(judged, web.Response):
+                return judged
+            bundle = await whole_bundle(self._kube, judged.raw, judged.pool, self._installation.namespace)
+        except AuthorityError as e:
+            return self._refuse(request, "leaf", Denied(word="NoAuthority", message=str(e), retry=True), 503)
+        except KubeError as e:
+            return self._away(request, "leaf", e)
+        return granted({"bundle": bundle.decode()})
+
+    async def _leaf(self, request: web.Request) -> Leaf | web.Response:
+        """The leaf that somebody shows, if it is believed, and not shown all the time."""
         certificate = certificate_of(request)
         if certificate is None:
-            denied = Denied(word="NoCertificate", message="renewal takes the current certificate")
+            denied = Denied(word="NoCertificate", message="this takes the current certificate")
             return self._refuse(request, "leaf", denied, 401)
         try:
             leaf, _ = await self._truster.verified(certificate)
-            identity = leaf.identity
-            if not self._allowed(f"pod {identity.pod_uid}", POD_RATE):
-                return self._slow(request, "leaf")
         except TrustError as e:
             return self._refuse(request, "leaf", Denied(word="Forbidden", message=str(e)), 403)
         except KubeError as e:
             return self._away(request, "leaf", e)
+        return leaf if self._allowed(f"pod {leaf.identity.pod_uid}", POD_RATE) else self._slow(request, "leaf")
+
+    def _holder(self, leaf: Leaf) -> Bearer:
+        identity = leaf.identity
         name = self._truster.pod_name(identity.pod_uid)
-        bearer = Bearer(namespace=identity.namespace, pod_uid=identity.pod_uid, pod_name=name, serial=leaf.serial)
-        return await self._decide(request, "leaf", bearer, (identity.pool, identity.role))
+        return Bearer(namespace=identity.namespace, pod_uid=identity.pod_uid, pod_name=name, serial=leaf.serial)
 
     async def _decide(
         self, request: web.Request, way: str, bearer: Bearer, bound: tuple[str, Role] | None = None
@@ -129,6 +167,13 @@ class EnrolmentDesk:
             return self._away(request, way, e)
 
     async def _answer(self, request: web.Request, way: str, bearer: Bearer, claim: Claim, csr: bytes) -> web.Response:
+        judged = await self._judged(request, way, bearer, claim)
+        if isinstance(judged, web.Response):
+            return judged
+        return await self._sign(request, way, judged, csr)
+
+    async def _judged(self, request: web.Request, way: str, bearer: Bearer, claim: Claim) -> _Judged | web.Response:
+        """The decision, or the answer that refuses."""
         found = None
         if claim.namespace == bearer.namespace:  # nobody learns of other namespaces' pools by asking
             found = await facts.pool_facts(self._kube, claim.namespace, claim.pool)
@@ -151,7 +196,7 @@ class EnrolmentDesk:
         assert found is not None
         assert pool is not None
         assert pod is not None
-        return await self._sign(request, way, verdict, found[1], pool, csr, pod)
+        return _Judged(verdict, found[1], pool, pod)
 
     async def _pod(self, bearer: Bearer, *, with_node: bool) -> PodFacts | None:
         if bearer.pod_name:
@@ -161,16 +206,16 @@ class EnrolmentDesk:
             return None
         return await facts.pod_facts(self._kube, bearer.namespace, name, with_node=with_node)
 
-    async def _sign(
-        self, request: web.Request, way: str, verdict: Granted, raw: Object, pool: ServerPool, csr: bytes, pod: PodFacts
-    ) -> web.Response:
-        namespace = self._installation.namespace
+    async def _sign(self, request: web.Request, way: str, judged: _Judged, csr: bytes) -> web.Response:
+        namespace, verdict = self._installation.namespace, judged.verdict
         try:
-            chain, bundle = await sign(self._kube, raw, pool, namespace, verdict.identity, csr, verdict.dns_names)
+            chain, bundle = await sign(
+                self._kube, judged.raw, judged.pool, namespace, verdict.identity, csr, verdict.dns_names
+            )
         except SigningError as e:
             denied = Denied(word="BadRequest", message=str(e))
-            await self._tell(pod, denied)
-            return self._refuse(request, way, denied, 400, pod)
+            await self._tell(judged.pod, denied)
+            return self._refuse(request, way, denied, 400, judged.pod)
         except AuthorityError as e:
             return self._refuse(request, way, Denied(word="NoAuthority", message=str(e), retry=True), 503)
         self._metrics.enrolments.labels(way, "granted").inc()

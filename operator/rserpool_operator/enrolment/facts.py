@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rserpool.pool.model import Enrolment
 from rserpool_operator import names
 from rserpool_operator.enrolment.decision import Bearer, PodFacts, PoolFacts
 from rserpool_operator.kube import Kube, Object
@@ -37,7 +38,11 @@ async def bearer_of(kube: Kube, token: str) -> Bearer | str:
         return "the token is not bound to a pod"
     namespace, account = parts[2:]
     return Bearer(
-        namespace=namespace, service_account=f"{namespace}/{account}", pod_name=pod_name[0], pod_uid=pod_uid[0]
+        way=Enrolment.TOKEN,
+        namespace=namespace,
+        service_account=f"{namespace}/{account}",
+        pod_name=pod_name[0],
+        pod_uid=pod_uid[0],
     )
 
 

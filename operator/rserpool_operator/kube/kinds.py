@@ -62,6 +62,8 @@ NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpo
 CERTIFICATE: Final = Kind("cert-manager.io/v1", "Certificate", "certificates")
 ISSUER: Final = Kind("cert-manager.io/v1", "Issuer", "issuers")
 CERTIFICATE_REQUEST: Final = Kind("cert-manager.io/v1", "CertificateRequest", "certificaterequests")
+POD_CERTIFICATE_REQUEST: Final = Kind("certificates.k8s.io/v1", "PodCertificateRequest", "podcertificaterequests")
+"""Since Kubernetes 1.37."""
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
 TOKEN_REVIEW: Final = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews", namespaced=False)
@@ -87,6 +89,7 @@ _ALL: Final = (
     CERTIFICATE,
     ISSUER,
     CERTIFICATE_REQUEST,
+    POD_CERTIFICATE_REQUEST,
     EVENT,
     TOKEN_REVIEW,
     MUTATING_WEBHOOK,

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rserpool.asap.authorisation import Role
 from rserpool.pool import ServerPool
-from rserpool.pool.model import Mode
+from rserpool.pool.model import Enrolment, Mode
+from rserpool.pool.rules import LONGEST_POD_CERTIFICATE
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object
 
 IDENTITY_VOLUME: Final = "rserpool-identity"
 TOKEN_VOLUME: Final = "rserpool-token"  # noqa: S105 - a volume's name
+CREDENTIAL_VOLUME: Final = "rserpool-credential"
+OUR_VOLUMES: Final = frozenset({IDENTITY_VOLUME, TOKEN_VOLUME, CREDENTIAL_VOLUME})
+"""For our containers alone."""
 TOKEN_LIFE: Final = 3600
 """Seconds; only the first enrolment uses it. The kubelet keeps it fresh."""
 
@@ -97,14 +102,19 @@ def dns_names(namespace: str, pool: str, pod: str, cluster_domain: str) -> tuple
     return (own, f"{own}.{cluster_domain}", shared, f"{shared}.{cluster_domain}")
 
 
-def environment(installation: Installation, pool: str) -> list[Object]:
+def environment(installation: Installation, pool: str, way: Enrolment = Enrolment.TOKEN) -> list[Object]:
     """What a registrar or sidecar must know before it can ask for the rest. Nothing here is secret."""
+    if way is Enrolment.POD_CERTIFICATE:
+        file = f"{names.CREDENTIAL}/{names.CREDENTIAL_FILE}"
+        source = {"RSERPOOL_SECURITY_SOURCE": "pod-certificate", "RSERPOOL_SECURITY_CREDENTIAL_FILE": file}
+    else:
+        source = {"RSERPOOL_SECURITY_TOKEN_FILE": f"{names.TOKEN}/token"}
     fixed = {
         "RSERPOOL_POOL_NAME": pool,
         "RSERPOOL_POOL_TRUST_DOMAIN": installation.trust_domain,
         "RSERPOOL_SECURITY_URL": installation.enrolment_url,
         "RSERPOOL_SECURITY_AUTHORITY": installation.authority,
-        "RSERPOOL_SECURITY_TOKEN_FILE": f"{names.TOKEN}/token",
+        **source,
         "RSERPOOL_SECURITY_DIRECTORY": names.IDENTITY,
         "RSERPOOL_OPERATOR_URL": installation.control_url,
         "RSERPOOL_CONTROL_SOCKET": names.SOCKET,
@@ -124,20 +134,38 @@ def environment(installation: Installation, pool: str) -> list[Object]:
     ]
 
 
-def mounts() -> list[Object]:
-    """Where our container finds its identity and its token."""
+def mounts(way: Enrolment = Enrolment.TOKEN) -> list[Object]:
+    """Where our container finds its identity, and its token or what the kubelet has obtained for it."""
+    name, path = TOKEN_VOLUME, names.TOKEN
+    if way is Enrolment.POD_CERTIFICATE:
+        name, path = CREDENTIAL_VOLUME, names.CREDENTIAL
     return [
         {"name": IDENTITY_VOLUME, "mountPath": names.IDENTITY},
-        {"name": TOKEN_VOLUME, "mountPath": names.TOKEN, "readOnly": True},
+        {"name": name, "mountPath": path, "readOnly": True},
     ]
 
 
-def volumes() -> list[Object]:
-    """The identity's folder, which is in memory, and a token that is good for enrolment only."""
-    token = {"audience": names.AUDIENCE, "expirationSeconds": TOKEN_LIFE, "path": "token"}
+def volumes(pool: str, role: Role, way: Enrolment = Enrolment.TOKEN) -> list[Object]:
+    """The identity's folder, which is in memory, and the way in.
+
+    That is a token which is good for enrolment only, or a leaf that the kubelet asks for by a key of its own making.
+    """
+    if way is Enrolment.POD_CERTIFICATE:
+        certificate = {
+            "signerName": names.SIGNER,
+            "keyType": names.KEY_TYPE,
+            "credentialBundlePath": names.CREDENTIAL_FILE,
+            # for how long it is valid, the ServerPool says; that may change while the pod lives
+            "maxExpirationSeconds": round(LONGEST_POD_CERTIFICATE.total_seconds()),
+            "userAnnotations": {names.CLAIMED_POOL: pool, names.CLAIMED_ROLE: role.value},
+        }
+        name, source = CREDENTIAL_VOLUME, {"podCertificate": certificate}
+    else:
+        token = {"audience": names.AUDIENCE, "expirationSeconds": TOKEN_LIFE, "path": "token"}
+        name, source = TOKEN_VOLUME, {"serviceAccountToken": token}
     return [
         {"name": IDENTITY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
-        {"name": TOKEN_VOLUME, "projected": {"defaultMode": 0o444, "sources": [{"serviceAccountToken": token}]}},
+        {"name": name, "projected": {"defaultMode": 0o444, "sources": [source]}},
     ]
 
 

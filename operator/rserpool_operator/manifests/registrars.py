@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Final
 
+from rserpool.asap.authorisation import Role
 from rserpool.pool import ServerPool
 from rserpool_operator import names
 from rserpool_operator.installation import Installation
@@ -76,7 +77,7 @@ def stateful_set(pool: ServerPool, uid: str, version: str, installation: Install
                 "terminationGracePeriodSeconds": GRACE,
                 "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [_container(pool, version, installation)],
-                "volumes": volumes(),
+                "volumes": volumes(name, Role.REGISTRAR, pool.spec.security.enrolment),
                 "topologySpreadConstraints": registrars.topology_spread_constraints or [_spread(selector)],
             },
         },
@@ -124,7 +125,7 @@ def _container(pool: ServerPool, version: str, installation: Installation) -> Ob
         "command": ["rserpool-registrar"],
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-            *environment(installation, name),
+            *environment(installation, name, pool.spec.security.enrolment),
             {"name": "RSERPOOL_SECURITY_DNS_NAMES", "value": hosts},
             {"name": "RSERPOOL_NETWORK_ASAP_PORT", "value": str(asap)},
             {"name": "RSERPOOL_NETWORK_ENRP_PORT", "value": str(enrp)},
@@ -142,5 +143,5 @@ def _container(pool: ServerPool, version: str, installation: Installation) -> Ob
         "readinessProbe": probe("/readyz", names.REGISTRAR_HTTP, periodSeconds=2, timeoutSeconds=2),
         "resources": pool.spec.registrars.resources or installation.registrar_resources,
         "securityContext": RESTRICTED,
-        "volumeMounts": mounts(),
+        "volumeMounts": mounts(pool.spec.security.enrolment),
     }

@@ -24,6 +24,8 @@ from rserpool.identity.parsing import request_from_pem
 
 SKEW: Final = timedelta(minutes=5)
 """How far a clock may be behind."""
+CURVES: Final = ("secp256r1", "secp384r1")
+"""Of the keys we certify: P-256 and P-384."""
 
 
 class SigningError(ValueError):
@@ -83,12 +85,36 @@ class EmbeddedAuthority:
 
     def sign(self, identity: LeafIdentity, request: bytes, now: datetime, dns_names: Sequence[str] = ()) -> bytes:
         """Sign a leaf, as :class:`Authority` has it."""
-        if dns_names and identity.role is not Role.REGISTRAR:
-            raise SigningError(f"a certificate of role {identity.role.value} names no hosts")
         if now >= self.certificate.not_valid_after_utc:
             raise SigningError(f"the authority has expired at {self.certificate.not_valid_after_utc.isoformat()}")
-        names = subject_alternative_names(identity, dns_names)
-        key = _verified_key(request, names)
+        key = _verified_key(request, subject_alternative_names(identity, dns_names))
+        return self.certify(identity, key, now - SKEW, now + self.leaf_life, dns_names)
+
+    def certify(
+        self,
+        identity: LeafIdentity,
+        key: ec.EllipticCurvePublicKey,
+        not_before: datetime,
+        not_after: datetime,
+        dns_names: Sequence[str] = (),
+    ) -> bytes:
+        """Make a leaf of a key whose possession has been proved; it is never valid beyond the CA itself.
+
+        Args:
+            identity: whom the certificate is for.
+            key: on P-256 or P-384.
+            not_before: from when it is valid, UTC.
+            not_after: until when.
+            dns_names: host names of a registrar.
+
+        Raises:
+            SigningError: the role names no hosts, or the key is on another curve.
+            ValueError: the validity would end before it begins.
+        """
+        if dns_names and identity.role is not Role.REGISTRAR:
+            raise SigningError(f"a certificate of role {identity.role.value} names no hosts")
+        if key.curve.name not in CURVES:
+            raise SigningError(f"the key is on {key.curve.name}, not on P-256 or P-384")
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if identity.role is not Role.USER:
             purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
@@ -98,9 +124,9 @@ class EmbeddedAuthority:
             .issuer_name(self.certificate.subject)
             .public_key(key)
             .serial_number(new_serial())
-            .not_valid_before(max(now - SKEW, self.certificate.not_valid_before_utc))
-            .not_valid_after(min(now + self.leaf_life, self.certificate.not_valid_after_utc))
-            .add_extension(names, critical=True)
+            .not_valid_before(max(not_before, self.certificate.not_valid_before_utc))
+            .not_valid_after(min(not_after, self.certificate.not_valid_after_utc))
+            .add_extension(subject_alternative_names(identity, dns_names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(key_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -135,7 +161,7 @@ def _verified_key(pem: bytes, names: x509.SubjectAlternativeName) -> ec.Elliptic
         raise SigningError("the request is not signed by its own key")
     if asked != names.public_bytes():
         raise SigningError(f"the request asks for other names than {', '.join(str(n.value) for n in names)}")
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
         raise SigningError("the request's key is not an elliptic curve key of P-256 or P-384")
     return key
 

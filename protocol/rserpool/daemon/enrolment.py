@@ -3,13 +3,14 @@
 
 ``POST /v1/enrol`` with a bearer token, once; ``POST /v1/renew`` with the current leaf over mutual TLS, ever after.
 The body is JSON with the request; the answer holds the chain and the trust bundle. The key never leaves this process.
+Who has its first leaf from the kubelet asks with it, by ``POST /v1/bundle``, whom to trust.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from rserpool.asap.authorisation import Role
@@ -19,6 +20,7 @@ from rserpool.wire import Address
 
 ENROL: Final = "/v1/enrol"
 RENEW: Final = "/v1/renew"
+BUNDLE: Final = "/v1/bundle"
 
 
 class EnrolmentError(Exception):
@@ -148,22 +150,45 @@ class EnrolmentClient:
         Raises:
             EnrolmentError: it was not given.
         """
+        return await self._ask(self._shown(current), RENEW, request, {})
+
+    async def bundle(self, current: Credentials) -> bytes:
+        """Ask with the current leaf whom to trust, PEM; the bundle of ``current`` is not looked at.
+
+        Raises:
+            EnrolmentError: it was not told.
+        """
+        fields = await self._fields(self._shown(current), BUNDLE, b"{}", {})
+        try:
+            return bytes(fields["bundle"].encode())
+        except (KeyError, TypeError, AttributeError):
+            raise EnrolmentError("the enrolment server named no bundle") from None
+
+    def _shown(self, current: Credentials) -> Target:
+        """The server, to which a leaf is shown."""
         credentials = Credentials(chain=current.chain, bundle=self._pinned.bundle, key=current.key)
         context = make_context(credentials, require_certificate=True)
-        target = Target(host=self._host, port=self._port, context=context, local=self._local)
-        return await self._ask(target, RENEW, request, {})
+        return Target(host=self._host, port=self._port, context=context, local=self._local)
 
     async def _ask(self, target: Target, path: str, request: EnrolmentRequest, headers: dict[str, str]) -> Enrolled:
+        fields = await self._fields(target, path, request.to_json(), headers)
+        try:
+            return Enrolled(chain=fields["chain"].encode(), bundle=fields["bundle"].encode())
+        except (KeyError, TypeError, AttributeError):
+            raise EnrolmentError("the enrolment server answered 200, not as it should") from None
+
+    async def _fields(self, target: Target, path: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+        """The fields of an answer that grants."""
         headers = {"content-type": "application/json", **headers}
         try:
-            response = await ask(target, "POST", path, body=request.to_json(), headers=headers)
+            response = await ask(target, "POST", path, body=body, headers=headers)
         except HttpError as e:
             raise EnrolmentError(f"the enrolment server at {self._host}:{self._port} cannot be asked: {e}") from None
         try:
-            fields = json.loads(response.body)
-            if response.status == 200:
-                return Enrolled(chain=fields["chain"].encode(), bundle=fields["bundle"].encode())
+            fields: Any = json.loads(response.body)
+            if response.status == 200 and isinstance(fields, dict):
+                return fields
             message = str(fields["message"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise EnrolmentError(f"the enrolment server answered {response.status}, not as it should") from None
         raise EnrolmentError(f"enrolment was refused: {message}", final=400 <= response.status < 429)

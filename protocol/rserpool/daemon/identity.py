@@ -12,6 +12,7 @@ from rserpool.asap.authorisation import Authoriser, Role
 from rserpool.daemon.channel import ControlClient
 from rserpool.daemon.credentials import EnrolmentSource, FilesSource, Keeper, Source
 from rserpool.daemon.enrolment import EnrolmentClient
+from rserpool.daemon.pod_certificate import PodCertificateSource
 from rserpool.daemon.sections import OperatorSection, PoolSection, SecuritySection
 from rserpool.daemon.settings import SettingsError
 from rserpool.daemon.vault import Vault
@@ -78,7 +79,13 @@ def keeper_of(
             credentials=credentials,
         )
 
-    source = _files(pool, section, role) if section.source == "files" else _enrolment(pool, section, role, address)
+    match section.source:
+        case "files":
+            source = _files(pool, section, role)
+        case "pod-certificate":
+            source = _pod_certificate(pool, section, role, address)
+        case _:
+            source = _enrolment(pool, section, role, address)
     return Keeper(source, make)
 
 
@@ -130,13 +137,31 @@ def _enrolment(pool: PoolSection, section: SecuritySection, role: Role, address:
     }
     _require(needed, "enrolment")
     assert section.token_file is not None
-    try:
-        client = EnrolmentClient(section.url, _authority(section), address)
-    except ValueError as e:
-        raise SettingsError([f"[security] {e}"]) from None
+    client = _client(section, address)
     return EnrolmentSource(
         client, section.token_file, leaf_identity(pool, section, role), section.dns_names, _vault(section)
     )
+
+
+def _pod_certificate(pool: PoolSection, section: SecuritySection, role: Role, address: Address | None) -> Source:
+    needed = {
+        "url": section.url or None,
+        "credential_file": section.credential_file,
+        "authority_file": section.authority_file or section.authority,
+        "pod_uid": section.pod_uid or None,
+    }
+    _require(needed, "pod-certificate")
+    assert section.credential_file is not None
+    identity = leaf_identity(pool, section, role)
+    client = _client(section, address)
+    return PodCertificateSource(client, section.credential_file, identity, section.dns_names, _vault(section))
+
+
+def _client(section: SecuritySection, address: Address | None) -> EnrolmentClient:
+    try:
+        return EnrolmentClient(section.url, _authority(section), address)
+    except ValueError as e:
+        raise SettingsError([f"[security] {e}"]) from None
 
 
 def _authority(section: SecuritySection) -> bytes:

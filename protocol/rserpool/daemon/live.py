@@ -35,6 +35,7 @@ OWN: Final[Keys] = {
             "authority_file",
             "authority",
             "directory",
+            "credential_file",
             "chain_file",
             "key_file",
             "bundle_file",

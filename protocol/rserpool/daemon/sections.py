@@ -43,11 +43,13 @@ class SecuritySection:
 
     mode: str = setting(parse.one_of("Secure", "Insecure"), "Secure or Insecure.", "Secure")
     source: str = setting(
-        parse.one_of("enrolment", "files"), "Where the identity comes from: enrolment or files.", "enrolment"
+        parse.one_of("enrolment", "files", "pod-certificate"),
+        "Where the identity comes from: enrolment, files, or pod-certificate (the kubelet, Kubernetes 1.37).",
+        "enrolment",
     )
     pod_uid: str = setting(parse.text, "UID of the pod this process runs in.", "")
     dns_names: tuple[str, ...] = setting(parse.texts, "Host names in a registrar's certificate.", ())
-    url: str = setting(parse.text, "enrolment: where to enrol, https://HOST:PORT.", "")
+    url: str = setting(parse.text, "enrolment, pod-certificate: where to enrol, https://HOST:PORT.", "")
     token_file: Path | None = setting(parse.optional(parse.path), "enrolment: file with the bearer token.", "")
     authority_file: Path | None = setting(
         parse.optional(parse.path), "enrolment: file with the certificate of who signs the enrolment server.", ""
@@ -57,6 +59,9 @@ class SecuritySection:
         parse.optional(parse.path),
         "enrolment: memory-backed folder in which the identity survives a restart of the container; empty: none.",
         "",
+    )
+    credential_file: Path | None = setting(
+        parse.optional(parse.path), "pod-certificate: file in which the kubelet keeps key and chain, PEM.", ""
     )
     chain_file: Path | None = setting(parse.optional(parse.path), "files: certificate chain, leaf first, PEM.", "")
     key_file: Path | None = setting(parse.optional(parse.path), "files: private key, PEM.", "")

@@ -11,6 +11,7 @@ from rserpool.asap.profiles import PROFILES
 from rserpool.pool.model import (
     UP_COMMAND,
     Dialect,
+    Enrolment,
     LoadSource,
     Mode,
     Protocol,
@@ -29,6 +30,8 @@ LONGEST_LIFE = timedelta(seconds=0x7FFFFFFF)
 LONGEST_CA = timedelta(days=36500)
 SHORTEST_LEAF = timedelta(seconds=10)
 SHORTEST_CERT_MANAGER_LEAF = timedelta(hours=1)
+SHORTEST_POD_CERTIFICATE = timedelta(hours=1)
+LONGEST_POD_CERTIFICATE = timedelta(days=91)
 
 
 def check(pool: ServerPool) -> list[Problem]:
@@ -136,6 +139,8 @@ def _signer(pool: ServerPool) -> Iterator[Problem]:
             yield _problem("spec.security.signer.issuerRef", f"means nothing with signer type {signer.type}")
         if signer.ca_bundle is not None:
             yield _problem("spec.security.signer.caBundle", f"means nothing with signer type {signer.type}")
+    if security.enrolment is Enrolment.POD_CERTIFICATE:
+        yield from _pod_certificate(pool)
     shortest = SHORTEST_LEAF if signer.type is SignerType.EMBEDDED else SHORTEST_CERT_MANAGER_LEAF
     if security.leaf_duration < shortest:
         least = "10s" if signer.type is SignerType.EMBEDDED else "1h"
@@ -150,6 +155,22 @@ def _signer(pool: ServerPool) -> Iterator[Problem]:
         )
     elif security.leaf_duration * 2 > security.ca.duration:
         yield _problem("spec.security.ca.duration", "is less than twice leafDuration; write more")
+
+
+def _pod_certificate(pool: ServerPool) -> Iterator[Problem]:
+    """What a kubelet sends names nobody, and the API server bounds for how long its leaves are valid."""
+    security = pool.spec.security
+    if security.signer.type is not SignerType.EMBEDDED:
+        yield _problem(
+            "spec.security.signer.type",
+            f"{security.signer.type} cannot sign what kubelets ask for; with enrolment PodCertificate write Embedded",
+        )
+    if not SHORTEST_POD_CERTIFICATE <= security.leaf_duration <= LONGEST_POD_CERTIFICATE:
+        least, most = format_duration(SHORTEST_POD_CERTIFICATE), format_duration(LONGEST_POD_CERTIFICATE)
+        yield _problem(
+            "spec.security.leafDuration",
+            f"{format_duration(security.leaf_duration)}: with enrolment PodCertificate write {least} to {most}",
+        )
 
 
 def _dialect(pool: ServerPool) -> Iterator[Problem]:
