@@ -13,7 +13,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from rserpool.asap.profiles import FAST, RFC
-from rserpool.pool.rules import LONGEST_LIFE, SHORTEST_CERT_MANAGER_LEAF, SHORTEST_LEAF
+from rserpool.pool.rules import (
+    LONGEST_LIFE,
+    LONGEST_POD_CERTIFICATE,
+    SHORTEST_CERT_MANAGER_LEAF,
+    SHORTEST_LEAF,
+    SHORTEST_POD_CERTIFICATE,
+)
 from rserpool.pool.values import (
     DURATION_ADVICE,
     DURATION_PATTERN,
@@ -267,6 +273,21 @@ def _lives() -> Iterator[CelRule]:
             message=f"with signer type {types} write {format_duration(shortest)} or more",
             field=".leafDuration",
         )
+    other = "self.enrolment != 'PodCertificate'"
+    yield CelRule(
+        at="spec.security",
+        check=f"{other} || self.signer.type == 'Embedded'",
+        message="cannot sign what kubelets ask for; with enrolment PodCertificate write Embedded",
+        field=".signer.type",
+    )
+    least, most = SHORTEST_POD_CERTIFICATE, LONGEST_POD_CERTIFICATE
+    between = f"(duration({leaf}) >= {_span(least)} && duration({leaf}) <= {_span(most)})"
+    yield CelRule(
+        at="spec.security",
+        check=f"{other} || {_if_duration(between, leaf)}",
+        message=f"with enrolment PodCertificate write {format_duration(least)} to {format_duration(most)}",
+        field=".leafDuration",
+    )
     yield CelRule(
         at="spec.security",
         check=_if_duration(f"duration({ca}) - duration({leaf}) >= duration({leaf})", leaf, ca),

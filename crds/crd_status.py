@@ -93,7 +93,7 @@ STATUS: Final[Schema] = _object(
                 "next": _count("Generation that is being prepared to replace it."),
                 "former": _count("Generation that it has replaced, and that is still being left."),
                 "phase": _text(
-                    "Where a replacement of the CA's key is: Active (there is none), Preparing, Activating, Retiring;"
+                    "Where a replacement of the CA is: Active (there is none), Preparing, Activating, Retiring;"
                     " Pending: the first CA is being made; Stopped: see the condition AuthorityReady."
                 ),
                 "since": _text("When the phase of a replacement began.", format="date-time"),
@@ -104,6 +104,26 @@ STATUS: Final[Schema] = _object(
                     "description": "Public keys of the CAs that are trusted, by generation: sha256 and their hash.",
                     "additionalProperties": {"type": "string"},
                 },
+                "signers": {
+                    "type": "object",
+                    "description": "Who signs, or signed, with each, as in spec.security.signer when it was in force.",
+                    "additionalProperties": _object(
+                        "Of one generation.",
+                        {
+                            "type": _text("CertManager, Embedded or IssuerRef."),
+                            "issuerRef": _object(
+                                "IssuerRef: which issuer.",
+                                {
+                                    "name": _text("The issuer's name."),
+                                    "kind": _text("Its kind."),
+                                    "group": _text("Its API group."),
+                                },
+                            ),
+                            "caBundle": _text("IssuerRef: what is trusted, PEM in base64."),
+                        },
+                    ),
+                },
+                "latest": _count("The highest generation there ever was, if it was given up before it signed."),
             },
         ),
     },

@@ -101,5 +101,5 @@ def test_bounds_are_those_of_the_transport(page: str) -> None:
     limits = TcpLimits()
     assert f"{MOST_BEFORE_HANDSHAKE} octets of a handshake, {limits.handshake:g} s" in bounds
     assert f"at most {MOST} connections whose" in bounds
-    assert limits.per_identity == limits.anonymous_per_source
     assert f"{limits.per_identity} associations for each identity" in bounds
+    assert f"{limits.anonymous_per_source} for each address without a certificate" in bounds

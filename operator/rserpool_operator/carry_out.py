@@ -10,13 +10,15 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from rserpool.authority import make_request
 from rserpool.authority.embedded import self_signed
 from rserpool.session.cookies import SHORTEST_KEY
 from rserpool_operator import names
 from rserpool_operator.kube import Kube, KubeError, Object, kind_of
-from rserpool_operator.kube.kinds import SECRET, SERVER_POOL
+from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, SECRET, SERVER_POOL
+from rserpool_operator.manifests.authority import certificate_request
 from rserpool_operator.observed import Observed
-from rserpool_operator.plan import AddCookieKey, Apply, CreateAuthority, Delete, Effect, Finalize, Plan
+from rserpool_operator.plan import AddCookieKey, Apply, CreateAuthority, Delete, Effect, Finalize, Plan, TryIssuer
 
 FINALIZER_MANAGER: Final = "rserpool-operator-finalizer"
 
@@ -47,6 +49,8 @@ async def _carry_out(effect: Effect, observed: Observed, kube: Kube) -> None:
             await _create_authority(effect, kube)
         case AddCookieKey():
             await _add_cookie_key(effect, kube)
+        case TryIssuer():
+            await _try_issuer(effect, kube)
 
 
 def _server_pool(observed: Observed) -> Object:
@@ -66,6 +70,18 @@ async def _create_authority(effect: CreateAuthority, kube: Kube) -> None:
     secret = tls_secret(effect.name, effect.namespace, dict(effect.labels), key, certificate.public_bytes(PEM))
     try:
         await kube.create(SECRET, effect.namespace, secret)
+    except KubeError as e:
+        if e.status != 409:
+            raise
+
+
+async def _try_issuer(effect: TryIssuer, kube: Kube) -> None:
+    """Ask for a certificate with a key that nobody keeps."""
+    request, labels = make_request(effect.identity).request, dict(effect.labels)
+    issuer, role = effect.issuer_ref, effect.identity.role
+    manifest = certificate_request(effect.name, effect.namespace, labels, issuer, request, role, effect.life)
+    try:
+        await kube.create(CERTIFICATE_REQUEST, effect.namespace, manifest)
     except KubeError as e:
         if e.status != 409:
             raise

@@ -18,6 +18,7 @@ from rserpool_operator.config import OperatorSettings
 from rserpool_operator.control.board import Boards
 from rserpool_operator.control.desk import ControlDesk
 from rserpool_operator.enrolment.desk import EnrolmentDesk
+from rserpool_operator.enrolment.pod_certificate_desk import PodCertificateDesk
 from rserpool_operator.happenings import Happenings
 from rserpool_operator.installation import installation_of, serving_names
 from rserpool_operator.installation_ca import InstallationError
@@ -26,13 +27,14 @@ from rserpool_operator.kube.kinds import POD
 from rserpool_operator.leader import lead, mark_leader
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
+from rserpool_operator.observe import has_pod_certificates
 from rserpool_operator.plan import Note, about_pod
 from rserpool_operator.reasons import Reason
 from rserpool_operator.reconcile import Reconciler
 from rserpool_operator.server import Handler, health_page, metrics_page, serving
 from rserpool_operator.serving_identity import ServingIdentity
 from rserpool_operator.trust import Truster
-from rserpool_operator.watch import Watcher, own_watcher, pools_watcher
+from rserpool_operator.watch import Watcher, own_watcher, pools_watcher, requests_watcher
 from rserpool_operator.watchdog import Watchdog
 from rserpool_operator.work_queue import Key, WorkQueue
 
@@ -40,6 +42,8 @@ _log: Final = logging.getLogger("rserpool.operator")
 T = TypeVar("T")
 PAUSE: Final = 3.0
 WEBHOOK_INTERVAL: Final = 30.0
+REQUESTS_INTERVAL: Final = 30.0
+"""Seconds between two looks whether the cluster knows PodCertificateRequests by now."""
 SOME_TIME: Final = 1.0
 """Seconds in which reports of a pool's processes are gathered before its status is written."""
 
@@ -73,6 +77,14 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
         except KubeError as e:
             _log.warning("%s; trying again in %g s", e, PAUSE)
         await asyncio.sleep(PAUSE)
+
+
+async def until_there(ask: Callable[[], Awaitable[bool]], pause: float = REQUESTS_INTERVAL) -> None:
+    """Ask, with pauses of some seconds, until there is something: a cluster may learn a kind while we run."""
+    while True:
+        if await patiently(ask):
+            return
+        await asyncio.sleep(pause)
 
 
 class Replica:
@@ -123,12 +135,22 @@ class Replica:
             per_second=settings.enrolment.per_second,
             clock=loop.time,
         )
+        self._requests = PodCertificateDesk(
+            kube,
+            installation,
+            self._notes,
+            self.metrics,
+            per_second=settings.enrolment.per_second,
+            clock=loop.time,
+        )
+        self._requested = WorkQueue(self._requests.look)
         self._admission = AdmissionDesk(kube, installation, self.metrics, loop.time)
 
     def _routes(self) -> dict[str, Handler]:
         return {
             "/v1/enrol": self._enrolment.enrol,
             "/v1/renew": self._enrolment.renew,
+            "/v1/bundle": self._enrolment.bundle,
             "/v1/control": self._control.control,
             "/admission/pods": self._admission.pods,
         }
@@ -153,6 +175,7 @@ class Replica:
                     self._truster.run(),
                     self._watchdog.run(),
                     self._complete_webhook(),
+                    self._watch_requests(),
                     lead(self._kube, settings.lease, own.namespace, own.pod, self._begin),
                 ]
                 return await until(stop, background)
@@ -182,6 +205,20 @@ class Replica:
         self._watchdog.heard(plural, kind, body)
         self._happenings.seen(plural, kind, body)
 
+    async def _watch_requests(self) -> None:
+        """Watch PodCertificateRequests as soon as there is such a kind, for ever."""
+        own, loop = self._settings.installation, asyncio.get_running_loop()
+        await until_there(lambda: has_pod_certificates(self._kube, (own.watch or (own.namespace,))[0]))
+        watcher = requests_watcher(own.watch, self._asked, loop)
+        watcher.start()
+        self._watchers.append(watcher)
+        await asyncio.Event().wait()
+
+    def _asked(self, _plural: str, kind: str, request: Mapping[str, Any]) -> None:
+        key = self._requests.seen(kind, request)
+        if key is not None and self._leading:
+            self._requested.add(key)
+
     async def _begin(self) -> None:
         """Lead: what was seen so far has to be looked at, and what is new from now on."""
         own = self._settings.installation
@@ -190,7 +227,9 @@ class Replica:
         self.metrics.leading.set(1)
         for key in self._happenings.pools:
             self._queue.add(key)
-        await self._queue.run()
+        for key in self._requests.open:
+            self._requested.add(key)
+        await asyncio.gather(self._queue.run(), self._requested.run())
 
     async def _is_member(self, key: Key, uid: str) -> bool:
         """Whether a pod is a member: as the watch has told, or, if it has not told of it, as it is."""

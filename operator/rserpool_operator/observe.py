@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from rserpool.pool import ServerPool
-from rserpool.pool.model import SignerType
+from rserpool.pool.model import Enrolment, SignerType
 from rserpool.pool.problems import explain
 from rserpool.pool.rules import check
 from rserpool.session.cookies import SHORTEST_KEY
@@ -29,6 +29,7 @@ from rserpool_operator.kube.kinds import (
     NAMESPACE,
     NETWORK_POLICY,
     POD,
+    POD_CERTIFICATE_REQUEST,
     POD_DISRUPTION_BUDGET,
     SECRET,
     SERVER_POOL,
@@ -38,6 +39,7 @@ from rserpool_operator.kube.kinds import (
 )
 from rserpool_operator.manifests.common import registrar_selector
 from rserpool_operator.observed import AuthorityState, CookieState, Member, Observed, RegistrarPod, Report
+from rserpool_operator.plan.signers import bundle_of_signer, is_ours
 from rserpool_operator.selectors import selects
 
 
@@ -107,8 +109,11 @@ async def observe(
         if live is not None:
             objects[ref] = live
     objects |= {ref: live for ref, live in foreign.items() if ref.kind in (CERTIFICATE, ISSUER)}
-    if pool is not None and pool.spec.security.signer.type is SignerType.CERT_MANAGER:
-        for generation in generations_of(raw, pool).involved:
+    record = generations_of(raw, pool) if pool is not None else None
+    if pool is not None and record is not None:
+        for generation in record.involved:
+            if record.signers[generation].type is not SignerType.CERT_MANAGER:
+                continue
             for ref in _authority_refs(installation.namespace, _authority_name(raw, pool, generation)):
                 live = objects.get(ref) or await kube.get(ref.kind, ref.namespace, ref.name)
                 if live is not None:
@@ -125,6 +130,7 @@ async def observe(
     selector = ",".join(f"{key}={value}" for key, value in registrar_selector(name).items())
     controller = objects.get(Ref(STATEFUL_SET, namespace, names.registrar_set(name)), {}).get("metadata", {}).get("uid")
     registrars = [p for p in await kube.list(POD, namespace, selector) if _is_controlled(p, controller)]
+    early = pool is not None and pool.spec.security.enrolment is Enrolment.POD_CERTIFICATE
     return Observed(
         now=now or datetime.now(UTC),
         raw=raw,
@@ -134,9 +140,10 @@ async def observe(
         foreign=foreign,
         authority=authorities[0][1] if authorities else AuthorityState(),
         others=dict(authorities[1:]),
+        pod_certificates=await _pod_certificates(kube, pool),
         cookies=await cookie_state(kube, raw, pool, installation.namespace),
-        members=tuple(_member(pod) for pod in pods),
-        registrars=tuple(_registrar(pod) for pod in registrars),
+        members=tuple(_member(pod, early=early) for pod in pods),
+        registrars=tuple(_registrar(pod, early=early) for pod in registrars),
         user_namespaces=user_namespaces,
         reports=reports,
         listening=listening,
@@ -194,13 +201,18 @@ async def _authorities(
     kube: Kube, pool: ServerPool, raw: Object, installation: Installation, objects: Mapping[Ref, Object]
 ) -> tuple[tuple[int, AuthorityState], ...]:
     """The CAs by generation, the one that signs first, without their keys."""
-    signer = pool.spec.security.signer.type
-    available = signer is SignerType.EMBEDDED or await has_cert_manager(kube, installation.namespace)
     record, uid = generations_of(raw, pool), raw["metadata"]["uid"]
-    if signer is SignerType.ISSUER_REF:
-        return ((record.generation, AuthorityState(available=available)),)
+    types = {record.signers[generation].type for generation in record.involved}
+    cert_manager = types != {SignerType.EMBEDDED} and await has_cert_manager(kube, installation.namespace)
     found = []
     for generation in record.involved:
+        signer = record.signers[generation]
+        available = cert_manager or signer.type is SignerType.EMBEDDED
+        if not is_ours(signer):
+            pem = bundle_of_signer(signer)
+            state = AuthorityState(available=available, exists=bool(pem), certificate=pem, sound=bool(pem))
+            found.append((generation, state))
+            continue
         name = _authority_name(raw, pool, generation)
         secret = await kube.get(SECRET, installation.namespace, name)
         ours = secret is not None and (secret["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid
@@ -286,8 +298,27 @@ async def has_cert_manager(kube: Kube, namespace: str) -> bool:
     Raises:
         KubeError: the API server does not say.
     """
+    return await _is_known(kube, ISSUER, namespace)
+
+
+async def has_pod_certificates(kube: Kube, namespace: str) -> bool:
+    """Whether the cluster knows PodCertificateRequests (Kubernetes 1.37), as seen in a namespace that is served.
+
+    Raises:
+        KubeError: the API server does not say.
+    """
+    return await _is_known(kube, POD_CERTIFICATE_REQUEST, namespace)
+
+
+async def _pod_certificates(kube: Kube, pool: ServerPool | None) -> bool:
+    if pool is None or pool.spec.security.enrolment is not Enrolment.POD_CERTIFICATE:
+        return True
+    return await has_pod_certificates(kube, pool.metadata.namespace)
+
+
+async def _is_known(kube: Kube, kind: Kind, namespace: str) -> bool:
     try:
-        await kube.get_list_head(ISSUER, namespace)
+        await kube.get_list_head(kind, namespace)
     except KubeError as e:
         if e.status == 404:
             return False
@@ -315,7 +346,7 @@ def _is_controlled(pod: Object, uid: object) -> bool:
     return any(o.get("controller") and o.get("uid") == uid for o in owners)
 
 
-def _member(pod: Object) -> Member:
+def _member(pod: Object, *, early: bool) -> Member:
     metadata = pod["metadata"]
     version = (metadata.get("annotations") or {}).get(names.INJECTED, "")
     containers = pod["spec"].get("initContainers") or []
@@ -326,11 +357,11 @@ def _member(pod: Object) -> Member:
         uid=metadata["uid"],
         version=version if injected else "",
         service_account=pod["spec"].get("serviceAccountName") or "default",
-        started=_has_started(pod, own),
+        started=_may_have_leaf(pod, own, early=early),
     )
 
 
-def _registrar(pod: Object) -> RegistrarPod:
+def _registrar(pod: Object, *, early: bool) -> RegistrarPod:
     metadata, status = pod["metadata"], pod.get("status") or {}
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or [])
     return RegistrarPod(
@@ -338,8 +369,13 @@ def _registrar(pod: Object) -> RegistrarPod:
         uid=metadata["uid"],
         ready=ready and "deletionTimestamp" not in metadata,
         trouble=_trouble(status),
-        started=_has_started(pod, status.get("containerStatuses") or []),
+        started=_may_have_leaf(pod, status.get("containerStatuses") or [], early=early),
     )
+
+
+def _may_have_leaf(pod: Object, containers: Iterable[Object], *, early: bool) -> bool:
+    """Whether a pod may hold a leaf: its container obtains it, or (``early``) the kubelet, before it has an address."""
+    return _has_started(pod, containers) or (early and bool((pod.get("status") or {}).get("podIPs")))
 
 
 def _has_started(pod: Object, containers: Iterable[Object]) -> bool:

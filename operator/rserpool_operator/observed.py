@@ -116,6 +116,7 @@ class Observed:
         objects: those of our objects, and of objects with their names, that are there.
         authority: the CA that signs.
         others: CAs that are being prepared or left, by generation.
+        pod_certificates: the cluster knows PodCertificateRequests; not asked of a pool that does without.
         foreign: our objects outside the pool's namespace, found by its UID.
         user_namespaces: those whose pods may use the pool, its own included.
         reports: by pod UID.
@@ -130,6 +131,7 @@ class Observed:
     foreign: Mapping[Ref, Object] = field(default_factory=dict)
     authority: AuthorityState = field(default_factory=AuthorityState)
     others: Mapping[int, AuthorityState] = field(default_factory=dict)
+    pod_certificates: bool = True
     cookies: CookieState = field(default_factory=CookieState)
     members: tuple[Member, ...] = ()
     registrars: tuple[RegistrarPod, ...] = ()

@@ -21,7 +21,10 @@ class Reason(StrEnum):
     AUTHORITY_ISSUED = "AuthorityIssued"
     WAITING_FOR_AUTHORITY = "WaitingForAuthority"
     CERT_MANAGER_MISSING = "CertManagerMissing"
+    POD_CERTIFICATES_MISSING = "PodCertificatesMissing"
     BUNDLE_UNREADABLE = "BundleUnreadable"
+    BUNDLE_REFUSED = "BundleRefused"
+    ISSUER_FAILS = "IssuerFails"
     CA_LOST = "CALost"
     CA_EXPIRED = "CAExpired"
     CA_EXPIRES_SOON = "CAExpiresSoon"
@@ -72,9 +75,21 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
         "The signer is CertManager or IssuerRef, and the cluster has no cert-manager.",
         "Install cert-manager, or create the pool with `security.signer.type: Embedded`.",
     ),
+    Reason.POD_CERTIFICATES_MISSING: (
+        "The enrolment is PodCertificate, and the cluster knows no PodCertificateRequest; nothing is begun or changed.",
+        "Use Kubernetes 1.37 or newer, or create the ServerPool anew with `security.enrolment: Token`.",
+    ),
     Reason.BUNDLE_UNREADABLE: (
         "`security.signer.caBundle` holds no certificate.",
         "Write the PEM of the issuing authority in base64.",
+    ),
+    Reason.BUNDLE_REFUSED: (
+        "`security.signer.caBundle` names a CA that cannot be trusted beside the present one; the pool stays as it is.",
+        "Give your issuer's new CA a subject of its own, and write it into the bundle.",
+    ),
+    Reason.ISSUER_FAILS: (
+        "The issuer to which the pool is to move gives no certificate of a CA in its bundle. The former signer signs.",
+        "Correct `issuerRef` or `caBundle`, or look at the issuer; it is asked again every half minute.",
     ),
     Reason.CA_LOST: (
         "The CA's key is another one than this pool's, or is gone. Pods go on with their leaves; nothing is signed.",
@@ -89,11 +104,11 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
         "Look at `status.authority`: what does the replacement wait for? With IssuerRef: renew your issuer's CA.",
     ),
     Reason.CA_REPLACING: (
-        "The CA's key is being replaced, on demand or after two thirds of its life; the message says how far it is.",
+        "The CA is being replaced: its key, or the signer; the message says how far it is.",
         "Nothing; it takes some four minutes.",
     ),
     Reason.CA_REPLACEMENT_WAITS: (
-        "The replacement of the CA's key has waited for more than ten minutes for the pods that the message names.",
+        "The replacement of the CA has waited for more than ten minutes for the pods that the message names.",
         "Look at those pods, or delete them; if they will never answer, go on with the command in the message.",
     ),
     Reason.FORMER_CA_LOST: (

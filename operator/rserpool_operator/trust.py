@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,15 +23,15 @@ from rserpool.identity.certificates import Leaf, leaf_of
 from rserpool.identity.parsing import certificate_from_der, certificates_from_pem
 from rserpool_operator import names
 from rserpool_operator.authorities import AuthorityError, bundle_of
-from rserpool_operator.authorities.signing import issued_by
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kube, KubeError, Object
-from rserpool_operator.kube.kinds import POD, SERVER_POOL
+from rserpool_operator.kube.kinds import POD, SECRET, SERVER_POOL, Kind
 from rserpool_operator.observe import read_pool
-from rserpool_operator.plan.certificates import key_hash_of
+from rserpool_operator.plan.certificates import issued_by, key_hash_of
 from rserpool_operator.server_tls import server_context
 
 _log: Final = logging.getLogger(__name__)
+CERTIFICATE: Final = "tls.crt"
 PATIENCE: Final = 20.0
 """Seconds for which bundles are believed before they are read again."""
 LEAST: Final = 2.0
@@ -48,6 +48,35 @@ def _ours_first(raw: Object) -> tuple[bool, str]:
     """Authorities that we made come before those that users brought, and older pools before younger ones."""
     signer = ((raw.get("spec") or {}).get("security") or {}).get("signer") or {}
     return signer.get("type") == "IssuerRef", raw["metadata"].get("creationTimestamp") or ""
+
+
+class _Authorities(Kube):
+    """The API server, but for the pools' CAs, which were read together: hundreds, one by one, would take all time."""
+
+    def __init__(self, kube: Kube, certificates: Mapping[str, Object]) -> None:
+        self._kube = kube
+        self._certificates = certificates
+
+    @classmethod
+    async def read(cls, kube: Kube, namespace: str) -> _Authorities:
+        """Read them; their keys are not kept.
+
+        Raises:
+            KubeError: they cannot be read.
+        """
+        labels = ",".join(f"{key}={value}" for key, value in names.MANAGED_BY.items())
+        found = await kube.list(SECRET, namespace, labels)
+        return cls(kube, {secret["metadata"]["name"]: _without_key(secret) for secret in found})
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Of a Secret its certificate; one that is not known as ours is asked for."""
+        known = self._certificates.get(name) if kind == SECRET else None
+        return known if known is not None else await self._kube.get(kind, namespace, name)
+
+
+def _without_key(secret: Object) -> Object:
+    data = {key: value for key, value in (secret.get("data") or {}).items() if key == CERTIFICATE}
+    return {"metadata": secret["metadata"], "data": data}
 
 
 class Truster:
@@ -103,13 +132,14 @@ class Truster:
         self._refreshed = asyncio.get_running_loop().time()
         bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
         pools = [raw for ns in self._installation.watch or (None,) for raw in await self._kube.list(SERVER_POOL, ns)]
+        authorities = await _Authorities.read(self._kube, self._installation.namespace)
         by_subject: dict[x509.Name, x509.Certificate] = {}
         for raw in sorted(pools, key=_ours_first):
             pool, _ = read_pool(raw)
             if pool is None:
                 continue
             try:
-                pem = await bundle_of(self._kube, raw, pool, self._installation.namespace)
+                pem = await bundle_of(authorities, raw, pool, self._installation.namespace)
                 found = certificates_from_pem(pem)
             except (AuthorityError, ValueError):
                 continue

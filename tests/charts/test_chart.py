@@ -126,7 +126,10 @@ def test_no_template_gives_a_right_with_which_more_could_be_got(path: Path) -> N
         assert "kind: ClusterRole" not in text
         assert "kind: Role" not in text
         return
-    assert re.findall(r"\b(bind|escalate|impersonate|approve|sign|proxy)\b|/exec|/attach|/portforward|\*", rules) == []
+    found = re.findall(r"\b(bind|escalate|impersonate|approve|sign|proxy)\b|/exec|/attach|/portforward|\*", rules)
+    ours = re.findall(r"resources: \[signers\]\s+resourceNames: \[(.*)\]\s+verbs: \[sign\]", text)
+    assert found == ["sign"] * len(ours)
+    assert set(ours) <= {names.SIGNER}
 
 
 def test_every_rule_of_the_operator_is_justified() -> None:
@@ -147,6 +150,11 @@ def test_secrets_are_named_in_one_rule_of_one_role() -> None:
     lines = [line for line in template("rbac.yaml").splitlines() if not line.lstrip().startswith("#")]
     assert sum("secrets" in line for line in lines) == 1
     assert not any("secrets" in line for line in template("userroles.yaml").splitlines())
+
+
+def test_who_may_edit_pools_may_not_write_their_status_which_says_whom_a_pool_trusts() -> None:
+    resources = re.findall(r"^ +resources: (.*)$", template("userroles.yaml"), re.MULTILINE)
+    assert resources == ["[serverpools]"]
 
 
 def test_names_in_the_templates_are_those_of_the_code() -> None:

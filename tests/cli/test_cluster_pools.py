@@ -161,7 +161,19 @@ def test_a_users_own_issuer_is_not_ours_to_replace(cluster: FakeCluster, capsys:
     pool["spec"]["security"] = {"signer": {"type": "IssuerRef"}}
     cluster.says("get serverpools.rserpool.io echo", pool)
     assert main(["rotate-ca", "demo/echo"]) == 1
-    assert "docs/authority.md" in capsys.readouterr().err
+    assert "write another one into spec.security.signer; docs/authority.md" in capsys.readouterr().err
+    assert cluster.calls("patch") == []
+
+
+def test_a_move_to_a_users_own_issuer_is_told_to_go_on(cluster: FakeCluster, capsys: Capture) -> None:
+    pool = replacing(next=2, missing=["a"])
+    pool["spec"]["security"] = {"signer": {"type": "IssuerRef"}}
+    cluster.says("get serverpools.rserpool.io echo", pool)
+    cluster.says("annotate", "serverpool.rserpool.io/echo annotated\n")
+    assert main(["rotate-ca", "--go-on", "demo/echo"]) == 0
+    (words,) = cluster.calls("annotate")
+    assert words[-1] == "rserpool.io/go-on=2"
+    assert "introduced without a" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("authority", [{"next": 2, "missing": ["a"]}, {"generation": 2, "former": 1}])

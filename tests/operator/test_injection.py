@@ -200,12 +200,34 @@ def test_its_key_is_in_memory_and_its_token_good_for_enrolment_only() -> None:
 
 
 @pytest.mark.parametrize("field", ["containers", "initContainers"])
-@pytest.mark.parametrize("volume", ["rserpool-identity", "rserpool-token"])
+@pytest.mark.parametrize("volume", ["rserpool-identity", "rserpool-token", "rserpool-credential"])
 def test_nobody_but_the_sidecar_may_mount_its_key_or_its_token(volume: str, field: str) -> None:
     before = pod(initContainers=[{"name": "init", "image": "i"}])
     before["spec"][field][0]["volumeMounts"] = [{"name": volume, "mountPath": "/stolen"}]
     with pytest.raises(AdmissionError, match=volume):
         injected(before)
+
+
+KUBELETS: Final = {"enrolment": "PodCertificate", "signer": {"type": "Embedded"}}
+
+
+def test_a_pool_that_enrols_by_the_kubelet_gives_its_members_no_token() -> None:
+    before = pod(volumes=[{"name": "rserpool-token", "emptyDir": {}}])
+    after = injected(before, pool(security=KUBELETS))
+    volumes = {v["name"]: v for v in after["spec"]["volumes"]}
+    mounts = {m["mountPath"]: m for m in sidecar(after)["volumeMounts"]}
+    assert set(volumes) == {"rserpool-identity", "rserpool-credential"}
+    (source,) = volumes[mounts[names.CREDENTIAL]["name"]]["projected"]["sources"]
+    asked = source["podCertificate"]
+    assert (asked["signerName"], asked["keyType"]) == ("rserpool.io/pool", "ECDSAP256")
+    assert asked["userAnnotations"] == {"rserpool.io/pool": "echo", "rserpool.io/role": "element"}
+    values = environment(sidecar(after))
+    assert values["RSERPOOL_SECURITY_SOURCE"] == "pod-certificate"
+    file = f"{names.CREDENTIAL}/{asked['credentialBundlePath']}"
+    assert values["RSERPOOL_SECURITY_CREDENTIAL_FILE"] == file
+    assert "RSERPOOL_SECURITY_TOKEN_FILE" not in values
+    assert kubernetes_faults(after, "1.37") == []
+    assert injected(after, pool(security=KUBELETS)) == after
 
 
 def test_a_sidecar_of_the_pods_own_making_is_replaced_by_ours() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cryptography import x509
 from rserpool.daemon.settings import SettingsError, load
 from rserpool_operator import installation_ca, names, serving_identity, uninstall
 from rserpool_operator.config import OperatorSettings
+from rserpool_operator.daemon import until_there
 from rserpool_operator.installation import installation_of, serving_names
 from rserpool_operator.installation_ca import InstallationError
 from rserpool_operator.kube import KubeError, Object, Ref
@@ -21,6 +23,7 @@ from rserpool_operator.kube.kinds import LEASE, MUTATING_WEBHOOK, POD, SECRET, S
 from rserpool_operator.leader import mark_leader
 from rserpool_operator.reasons import TABLE, Reason
 from support.rig_cluster import SYSTEM, member, raw_pool
+from support.rig_identity import quickly
 from support.rig_world import World
 
 LEAST: Mapping[str, str] = {
@@ -254,3 +257,19 @@ def test_names_of_all_our_objects_become_paths() -> None:
 def test_every_reason_is_explained_with_what_to_do() -> None:
     assert set(TABLE) == set(Reason)
     assert all(meaning.endswith(".") and action.endswith(".") for meaning, action in TABLE.values())
+
+
+def test_a_kind_that_comes_while_the_operator_runs_is_noticed() -> None:
+    answers: list[bool | KubeError] = [False, KubeError(0, "NoAnswer", "no answer"), False, True]
+    asked: list[float] = []
+
+    async def ask() -> bool:
+        asked.append(asyncio.get_running_loop().time())
+        answer = answers.pop(0)
+        if isinstance(answer, KubeError):
+            raise answer
+        return answer
+
+    quickly(until_there(ask, 30))
+    assert answers == []
+    assert [round(later - earlier) for earlier, later in pairwise(asked)] == [30, 3, 30]

@@ -24,8 +24,9 @@ from rserpool_operator.installation_ca import key_pair_of
 from rserpool_operator.kube import KubeError, Object, Ref
 from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST
 from rserpool_operator.observe import read_pool
+from rserpool_operator.plan.certificates import key_hash
 from rserpool_operator.work_queue import Key
-from support.rig_cluster import SYSTEM, Cluster, ca_ref, ca_secret, raw_pool
+from support.rig_cluster import SYSTEM, Cluster, ca_ref, ca_secret, pool_ref, raw_pool
 from support.rig_identity import authority
 from support.rig_served import SECOND_UID, identity
 from support.rig_world import World
@@ -301,3 +302,87 @@ def test_a_secret_whose_key_is_not_its_certificates_signs_nothing_and_is_not_sho
         signer.sign(_SOUND)
     assert ref.name in str(raised.value)
     assert "BEGIN" not in str(raised.value)
+
+
+def phase_of_a_move(signer: Signer, bundle: bytes, **authority: Any) -> None:
+    """The pool is on its way from our generation 1 to the user's generation 2, as its status has it."""
+    theirs = {
+        "type": "IssuerRef",
+        "issuerRef": {"name": "ours"},
+        "caBundle": base64.b64encode(bundle).decode(),
+    }
+
+    def move(raw: Object) -> None:
+        kind = raw["spec"]["security"]["signer"]["type"]
+        raw["spec"]["security"]["signer"] = theirs
+        status = raw["status"]["authority"]
+        status |= {"keys": {**status["keys"], "2": key_hash(bundle)}, **authority}
+        status["signers"] = {"1": {"type": kind}, "2": theirs}
+
+    signer.cluster.world.change(pool_ref(signer.key), move)
+
+
+@pytest.mark.parametrize("kind", ["Embedded", "CertManager"])
+def test_while_a_move_prepares_the_former_signer_signs_and_its_successor_is_not_asked(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer, new = Signer(kind, monkeypatch), authority("the user's")
+    phase_of_a_move(signer, new.bundle, next=2)
+    chain, bundle = signer.sign(_SOUND)
+    x509.load_pem_x509_certificate(chain).verify_directly_issued_by(signer.ca.certificate)
+    assert x509.load_pem_x509_certificates(bundle) == [signer.ca.certificate, new.certificate]
+    asked = [manifest["spec"]["issuerRef"]["name"] for manifest in signer.seen]
+    assert asked == ([] if kind == "Embedded" else [ca_ref(signer.cluster, signer.key).name])
+    assert signer.left() == []
+
+
+def test_a_move_that_activates_has_the_users_issuer_sign_and_believes_no_leaf_of_the_former_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is told to renew until its leaf is of the new CA: an issuer that goes on with another would have no end."""
+    signer, new = Signer("CertManager", monkeypatch), authority("the user's")
+    phase_of_a_move(signer, new.bundle, generation=2, former=1)
+    with pytest.raises(AuthorityError, match="not signed by an authority of its bundle"):
+        signer.sign(_SOUND)
+    former = signer.ca
+    signer.ca = new
+    chain, bundle = signer.sign(_SOUND)
+    x509.load_pem_x509_certificate(chain).verify_directly_issued_by(new.certificate)
+    assert x509.load_pem_x509_certificates(bundle) == [former.certificate, new.certificate]
+    assert {manifest["spec"]["issuerRef"]["name"] for manifest in signer.seen} == {"ours"}
+    assert signer.left() == []
+
+
+def test_a_move_whose_former_ca_is_gone_gives_nobody_half_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    signer, new = Signer("CertManager", monkeypatch), authority("the user's")
+    phase_of_a_move(signer, new.bundle, generation=2, former=1)
+    signer.cluster.world.remove(ca_ref(signer.cluster, signer.key))
+    signer.ca = new
+    with pytest.raises(AuthorityError, match="pods still need it"):
+        signer.sign(_SOUND)
+    assert signer.seen == []
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {"type": "IssuerRef", "issuerRef": {"name": "../ours"}, "caBundle": "?"},
+        {"type": "IssuerRef", "issuerRef": {"name": "ours"}, "caBundle": "?"},
+        {"type": "Nobody"},
+        "Embedded",
+        None,
+    ],
+)
+def test_a_recorded_signer_that_makes_no_sense_signs_nothing_else_than_the_spec_says(
+    recorded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = Signer("CertManager", monkeypatch)
+    signer.cluster.world.change(
+        pool_ref(signer.key), lambda raw: raw["status"]["authority"].update(signers={"1": recorded})
+    )
+    try:
+        chain, _ = signer.sign(_SOUND)
+    except AuthorityError as e:
+        assert "caBundle holds no certificate" in str(e)
+        return
+    x509.load_pem_x509_certificate(chain).verify_directly_issued_by(signer.ca.certificate)

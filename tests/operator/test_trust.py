@@ -21,10 +21,11 @@ from rserpool.transport.http import HttpError
 from rserpool_operator import trust
 from rserpool_operator.kube import Object
 from rserpool_operator.work_queue import Key
-from support.rig_cluster import ca_ref, member, raw_pool
+from support.rig_cluster import SYSTEM, ca_ref, member, raw_pool
 from support.rig_identity import authority
 from support.rig_pools import ISSUER_REF
 from support.rig_served import ECHO, OTHER, SECOND_UID, Served, asked, identity
+from support.rig_world import WorldKube
 
 TENANT = Key("tenant", "theirs")
 
@@ -203,3 +204,19 @@ def test_it_goes_on_by_itself_when_the_api_server_comes_back(monkeypatch: pytest
             running.cancel()
 
     asyncio.run(run())
+
+
+def test_the_authorities_of_all_pools_are_read_together() -> None:
+    """Hundreds of requests at each change of any pool would leave no time for anything else."""
+    served = Served()
+    served.settle()
+    truster = trust.Truster(WorldKube(served.world), served.cluster.operator, lambda: served.shown)
+    served.world.reads.clear()
+    asyncio.run(truster.refresh())
+    assert [read for read in served.world.reads if "secrets" in read] == [f"list secrets {SYSTEM}"]
+    for key in (ECHO, OTHER):
+        whose = identity(key=key)
+        pem = served.authority(key).sign(whose, asked(whose)[0].request, datetime.now(UTC))
+        der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+        leaf, _ = asyncio.run(truster.verified(der))
+        assert leaf.identity == whose

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import selectors
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,10 +24,11 @@ from OpenSSL import SSL
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.authority.serving import InstallationAuthority
-from rserpool.daemon.enrolment import ENROL, RENEW, Enrolled, EnrolmentRequest, answer, refusal
+from rserpool.daemon.enrolment import BUNDLE, ENROL, RENEW, Enrolled, EnrolmentRequest, answer, refusal
 from rserpool.identity import LeafIdentity
 from rserpool.transport.http import HttpServer, Request, Response, Routes
 from rserpool.transport.tls import Credentials, TlsEngine
+from support.leaks import GUARD
 
 T = TypeVar("T")
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -200,16 +202,25 @@ class EnrolmentServer:
             await asyncio.sleep(0)
 
     def routes(self) -> Routes:
-        return {("POST", ENROL): self._enrol, ("POST", RENEW): self._renew}
+        return {("POST", ENROL): self._enrol, ("POST", RENEW): self._renew, ("POST", BUNDLE): self._bundle}
 
     async def _enrol(self, request: Request) -> Response:
-        known = self.tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        GUARD.token(token, "a token that somebody enrolled with")
+        known = self.tokens.get(token)
         return self._answer(request, known)
 
     async def _renew(self, request: Request) -> Response:
         from rserpool.identity.certificates import read_leaf
 
         return self._answer(request, read_leaf(request.certificate).identity if request.certificate else None)
+
+    async def _bundle(self, request: Request) -> Response:
+        self.seen.append(request)
+        if self.replies:
+            return self.replies.popleft()
+        assert request.certificate is not None
+        return Response(body=json.dumps({"bundle": self.ca.bundle.decode()}).encode(), content_type="application/json")
 
     def _answer(self, request: Request, whose: LeafIdentity | None) -> Response:
         self.seen.append(request)

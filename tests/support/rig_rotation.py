@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,18 +17,20 @@ from typing import Any, Final
 from cryptography import x509
 
 from rserpool.asap.authorisation import Role
-from rserpool.authority import make_request
+from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.identity import LeafIdentity
 from rserpool.pool.model import SignerType
 from rserpool_operator import names
-from rserpool_operator.authorities import AuthorityError, bundle_of, sign
-from rserpool_operator.kube import KubeError, Object, Ref
-from rserpool_operator.kube.kinds import CERTIFICATE, CONFIG_MAP, ISSUER, POD, SECRET
+from rserpool_operator.authorities import AuthorityError, bundle_of, sign, whole_bundle
+from rserpool_operator.generations import generations_of
+from rserpool_operator.kube import KubeError, Object, Ref, ref_of
+from rserpool_operator.kube.kinds import CERTIFICATE, CERTIFICATE_REQUEST, CONFIG_MAP, ISSUER, POD, SECRET
 from rserpool_operator.metrics import OperatorMetrics
 from rserpool_operator.notes import Notes
 from rserpool_operator.observe import read_pool
 from rserpool_operator.observed import Report
 from rserpool_operator.plan.certificates import key_hash, key_hash_of
+from rserpool_operator.plan.trial import NOBODY
 from rserpool_operator.reconcile import Reconciler
 from support.rig_cluster import SYSTEM, Cluster, ca_secret, installation, member, raw_pool
 
@@ -58,20 +60,33 @@ class Rotating(Cluster):
     """A cluster with one pool, whose time a test makes go by.
 
     Args:
-        signer: its type.
+        signer: its type, or the whole of it.
         signs: leaves are really signed, which is for times near the present only.
+        issuers: a user's: with which CA each signs, by its name; one that is not among them never answers.
+        returns: a CA that signed once may do so again: the pool is moved back.
         security: of the ServerPool.
     """
 
-    def __init__(self, signer: str = "Embedded", *, signs: bool = True, **security: Any) -> None:
+    def __init__(
+        self,
+        signer: str | Object = "Embedded",
+        *,
+        signs: bool = True,
+        issuers: Mapping[str, EmbeddedAuthority] | None = None,
+        returns: bool = False,
+        **security: Any,
+    ) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
         self._signs = signs
+        self.issuers = dict(issuers or {})
+        self._returns = returns
         self.processes: dict[str, Process] = {}
         self.faults: list[str] = []
         self._signed: list[str] = []
         self._mounts: list[tuple[datetime, frozenset[str]]] = []
         super().__init__()
-        self.key = self.create(raw_pool(security={"signer": {"type": signer}, **security}))
+        signer = {"type": signer} if isinstance(signer, str) else signer
+        self.key = self.create(raw_pool(security={"signer": signer, **security}))
         for name in ("app-1", "app-2"):
             self.world.put(member(name, "echo"))
         assert self.settle(self.key)
@@ -86,6 +101,22 @@ class Rotating(Cluster):
     def time(self) -> datetime:
         return self.now
 
+    def step(self) -> bool:
+        """And cert-manager answers who tries an issuer of the user's."""
+        moved = super().step()
+        for manifest in self.world.of(CERTIFICATE_REQUEST) if self.world.cert_manager else ():
+            theirs = self.issuers.get(manifest["spec"]["issuerRef"]["name"])
+            if manifest.get("status") or theirs is None:
+                continue
+            whose = LeafIdentity(
+                trust_domain="cluster.local", namespace="demo", pool="echo", role=Role.ELEMENT, pod_uid=NOBODY
+            )
+            chain = theirs.sign(whose, base64.b64decode(manifest["spec"]["request"]), self.now)
+            status = {"certificate": base64.b64encode(chain).decode()}
+            self.world.change(ref_of(manifest), lambda live, s=status: live.update(status=s))  # type: ignore[misc] # mypy infers no lambda with a default
+            moved = True
+        return moved
+
     @property
     def authority(self) -> Object:
         found: Object = self.status(self.key).get("authority", {})
@@ -94,6 +125,10 @@ class Rotating(Cluster):
     def ask_for(self, generation: int) -> None:
         """What `rserpool rotate-ca` does."""
         self.change(self.key, lambda raw: raw["spec"]["security"].setdefault("ca", {}).update(generation=generation))
+
+    def move_to(self, signer: Object) -> None:
+        """The user writes another signer."""
+        self.change(self.key, lambda raw: raw["spec"]["security"].update(signer=signer))
 
     def annotate(self, name: str, value: str) -> None:
         self.change(self.key, lambda raw: raw["metadata"].setdefault("annotations", {}).update({name: value}))
@@ -154,15 +189,22 @@ class Rotating(Cluster):
             trust_domain="cluster.local", namespace="demo", pool="echo", role=process.role, pod_uid=process.uid
         )
         made = make_request(whose)
+        record = generations_of(raw, pool)
+        signer = record.signers[record.generation]
         try:
-            if self._signs and pool.spec.security.signer.type is SignerType.EMBEDDED:
+            if self._signs and signer.type is SignerType.EMBEDDED:
                 chain, bundle = asyncio.run(sign(self.world.kube, raw, pool, SYSTEM, whose, made.request, ()))
                 leaf = x509.load_pem_x509_certificate(chain)
                 authorities = x509.load_pem_x509_certificates(bundle)
                 issuer = next(key_hash_of(a) for a in authorities if leaf.issuer == a.subject)
             else:  # there is no cert-manager to sign, or no time that it could be done at
-                bundle = asyncio.run(bundle_of(self.world.kube, raw, pool, SYSTEM))
-                issuer = raw["status"]["authority"]["keys"][str(raw["status"]["authority"]["generation"])]
+                bundle = asyncio.run(whole_bundle(self.world.kube, raw, pool, SYSTEM))
+                issuer = record.keys[record.generation]
+                if signer.issuer_ref is not None:
+                    theirs = self.issuers.get(signer.issuer_ref.name)
+                    issuer = key_hash(theirs.bundle) if theirs is not None else ""
+                if issuer not in record.keys[record.generation].split():
+                    return False  # of no authority of its bundle: the operator gives nobody such a leaf
         except (AuthorityError, KubeError):
             return False
         self.signed(issuer)
@@ -174,7 +216,7 @@ class Rotating(Cluster):
 
     def signed(self, issuer: str) -> None:
         """A leaf was signed: whoever has signed no more once never signs again."""
-        if issuer in self._signed[:-1] and issuer != self._signed[-1]:
+        if not self._returns and issuer in self._signed[:-1] and issuer != self._signed[-1]:
             self.faults.append(f"{issuer} signs again")
         if not self._signed or self._signed[-1] != issuer:
             self._signed.append(issuer)

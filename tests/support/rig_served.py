@@ -174,6 +174,7 @@ class Served:
         routes = {
             "/v1/enrol": enrolment.enrol,
             "/v1/renew": enrolment.renew,
+            "/v1/bundle": enrolment.bundle,
             "/v1/control": control.control,
             "/admission/pods": admission.pods,
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,10 +18,13 @@ from rserpool_operator.kube import Kind, Kube, KubeError, Object, Ref, kind_of, 
 from rserpool_operator.kube.kinds import (
     EVENT,
     NAMESPACE,
+    POD_CERTIFICATE_REQUEST,
+    SECRET,
     STATEFUL_SET,
     TOKEN_REVIEW,
 )
 from rserpool_operator.names import FIELD_MANAGER
+from support.leaks import GUARD
 from support.rig_stored import CERT_MANAGER, as_stored
 
 _KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -68,6 +72,7 @@ class World:
         fails: asked before each write; what it returns is what the writer gets instead.
         lost: likewise, but the write is done: only its answer is lost.
         cert_manager: whether its kinds are known.
+        pod_certificates: whether PodCertificateRequests are.
         tokens: token -> the status that a TokenReview of it gets.
     """
 
@@ -78,6 +83,7 @@ class World:
     fails: Callable[[], KubeError | None] = lambda: None
     lost: Callable[[], KubeError | None] = lambda: None
     cert_manager: bool = True
+    pod_certificates: bool = True
     tokens: dict[str, Object] = field(default_factory=dict)
     events: list[Object] = field(default_factory=list)
     _applied: dict[tuple[Ref, str, str], Object] = field(default_factory=dict)
@@ -138,7 +144,8 @@ class World:
         Raises:
             KubeError: there is not.
         """
-        if not self.cert_manager and kind.api_version.startswith(CERT_MANAGER):
+        missing = not self.cert_manager and kind.api_version.startswith(CERT_MANAGER)
+        if missing or (kind == POD_CERTIFICATE_REQUEST and not self.pod_certificates):
             raise KubeError(404, "NotFound", "the server could not find the requested resource")
 
     # What comes by the API.
@@ -171,12 +178,14 @@ class World:
     def create(self, kind: Kind, namespace: str, manifest: Object) -> Object:
         """POST."""
         if kind == TOKEN_REVIEW:
+            GUARD.token(manifest["spec"]["token"], "a token that was reviewed")
             return {**manifest, "status": self.tokens.get(manifest["spec"]["token"], {"authenticated": False})}
         ref = Ref(kind, namespace, manifest["metadata"]["name"])
         if self.write("create", ref) is not None:
             raise KubeError(409, "AlreadyExists", f"{ref} already exists")
         self._must_be_open(ref)
         if kind == EVENT:
+            _told("an Event", ref, manifest)
             self.events.append(manifest)
             return manifest
         return self.answer(self.put(manifest, kind))
@@ -185,6 +194,7 @@ class World:
         """PATCH with server-side apply, by force."""
         ref = ref_of(manifest)
         assert ref.kind == kind
+        _told(subresource or "what is applied", ref, manifest)
         uid = manifest["metadata"].get("uid", "")
         live = self.write(f"apply {subresource}".strip(), ref, uid)
         if uid and (live is None or live["metadata"]["uid"] != uid):
@@ -216,6 +226,7 @@ class World:
 
     def merge(self, ref: Ref, operations: Object) -> Object:
         """PATCH with a JSON merge patch."""
+        _told("a patch", ref, operations)
         live = self.write("patch", ref)
         if live is None:
             raise KubeError(404, "NotFound", f"{ref} not found")
@@ -297,6 +308,12 @@ class WorldKube(Kube):
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str = "") -> bool:
         return self._world.delete(Ref(kind, namespace, name), uid)
+
+
+def _told(what: str, ref: Ref, manifest: Object) -> None:
+    """Whoever may read it must not find a secret in it."""
+    if ref.kind != SECRET:
+        GUARD.note(f"{what} of {ref}", json.dumps(manifest, default=str))
 
 
 def selected(manifest: Object, labels: str) -> bool:

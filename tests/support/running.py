@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rserpool.client.scope import Scope, running_pools
 from rserpool.daemon.control import ControlError, control
 from rserpool.transport.http import Target, ask
+from support.leaks import GUARD
 
 REPOSITORY: Final = Path(__file__).parent.parent.parent
 ECHO: Final = REPOSITORY / "examples" / "echo"
@@ -216,6 +217,7 @@ class RunningPool:
     def end(self) -> None:
         """End as a user does, and see that nothing is left: no process, no file."""
         pids = self._pids()
+        GUARD.sweep(self.runtime)  # it removes its files when it ends
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         status = self.process.wait(PATIENCE)
@@ -231,6 +233,7 @@ class RunningPool:
         """Let go of the process, which has ended."""
         self._reader.join(PATIENCE)
         self._runner.close()
+        GUARD.note("what `rserpool up` writes", "\n".join(self.lines))
         assert self.process.stdout is not None
         self.process.stdout.close()
 

@@ -19,12 +19,15 @@ def run_rotate(kubectl: Kubectl, name: str, *, go_on: bool) -> int:
             may not be changed.
     """
     pool = find_pool(kubectl, name)
+    coming = _under_way(pool)
+    if go_on:  # whoever signs: a move to your issuer, or from it, waits for pods as another key does
+        return _go_on(kubectl, pool, coming)
     if pool.signer == "IssuerRef":
         raise CommandError(
-            f"{pool.full}: its CA is your issuer's (signer IssuerRef); docs/authority.md says how its key is replaced"
+            f"{pool.full}: its CA is your issuer's (signer IssuerRef): write another one into spec.security.signer;"
+            " docs/authority.md says how the pool moves to it"
         )
-    coming = _under_way(pool)
-    return _go_on(kubectl, pool, coming) if go_on else _rotate(kubectl, pool, coming)
+    return _rotate(kubectl, pool, coming)
 
 
 def _under_way(pool: Pool) -> int | None:

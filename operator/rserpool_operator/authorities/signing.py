@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from rserpool.authority import EmbeddedAuthority, SigningError, names_of_request
 from rserpool.authority.requests import subject_alternative_names
@@ -27,7 +23,8 @@ from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, SECRET
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observe import certificate_of
-from rserpool_operator.plan.certificates import key_hash
+from rserpool_operator.plan.certificates import issued_by, joined, key_hash
+from rserpool_operator.plan.signers import bundle_of_signer, is_ours
 
 PATIENCE: Final = 12.0
 """Seconds for cert-manager to sign in."""
@@ -47,31 +44,44 @@ async def bundle_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -
         AuthorityError: there is none of them now.
         KubeError: it cannot be read.
     """
-    if pool.spec.security.signer.type is SignerType.ISSUER_REF:
-        try:
-            pem = base64.b64decode(pool.spec.security.signer.ca_bundle or "", validate=True)
-            certificates_from_pem(pem)
-        except (ValueError, binascii.Error):
-            raise AuthorityError("spec.security.signer.caBundle holds no certificate") from None
-        return pem
+    record = generations_of(raw, pool)
     found, reason = [], "the pool's CA is not there yet"
-    for generation in generations_of(raw, pool).trusted:
+    for generation in record.trusted or (record.generation,):
         try:
-            found.append(certificate_of(await _secret(kube, raw, pool, namespace, generation)))
+            found.append(await _authority(kube, raw, pool, namespace, generation))
         except AuthorityError as e:
             reason = str(e)
     if not found:
         raise AuthorityError(reason)
-    return b"".join(found) if len(found) == 1 else b"".join(pem.rstrip(b"\n") + b"\n" for pem in found)
+    return joined(found)
+
+
+async def _authority(kube: Kube, raw: Object, pool: ServerPool, namespace: str, generation: int) -> bytes:
+    """The CA of a generation, or all in the bundle that was recorded with it, PEM.
+
+    Raises:
+        AuthorityError: it is not there, or is another one than the recorded one.
+    """
+    signer = generations_of(raw, pool).signers[generation]
+    if is_ours(signer):
+        return certificate_of(await _secret(kube, raw, pool, namespace, generation))
+    pem = bundle_of_signer(signer)
+    if not pem:
+        raise AuthorityError("spec.security.signer.caBundle holds no certificate")
+    return pem
 
 
 async def _whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
-    """The bundle that goes with a new leaf: with all whose leaves are in use, or whoever has it would refuse others."""
+    """The bundle that goes with a new leaf: with all whose leaves are in use, or whoever has it would refuse others.
+
+    Raises:
+        AuthorityError: one of them is not there now.
+        KubeError: it cannot be read.
+    """
     record = generations_of(raw, pool)
-    if pool.spec.security.signer.type is not SignerType.ISSUER_REF and record.former in record.keys:
-        assert record.former is not None
+    if record.former is not None and record.former in record.keys:
         try:
-            await _secret(kube, raw, pool, namespace, record.former)
+            await _authority(kube, raw, pool, namespace, record.former)
         except AuthorityError:
             raise AuthorityError("the CA that is being replaced is gone, and pods still need it") from None
     return await bundle_of(kube, raw, pool, namespace)
@@ -129,14 +139,15 @@ async def sign(
         AuthorityError: the authority does not sign now.
         KubeError: the API server does not answer.
     """
-    if pool.spec.security.signer.type is SignerType.EMBEDDED:
+    record = generations_of(raw, pool)
+    if record.signers[record.generation].type is SignerType.EMBEDDED:
         return await _embedded(kube, raw, pool, namespace, identity, request, dns_names)
-    if pool.spec.security.signer.type is SignerType.CERT_MANAGER:
-        await _secret(kube, raw, pool, namespace)  # the one that signs is there, and is the recorded one
+    # the one that signs is there, and is the recorded one
+    authority = await _authority(kube, raw, pool, namespace, record.generation)
     bundle = await _whole_bundle(kube, raw, pool, namespace)
     _check(request, identity, dns_names)
     chain = await _cert_manager(kube, raw, pool, namespace, identity, request)
-    _check_answer(chain, bundle, identity, request, dns_names)
+    _check_answer(chain, authority, identity, request, dns_names)
     return chain, bundle
 
 
@@ -173,7 +184,8 @@ def _check(request: bytes, identity: LeafIdentity, dns_names: Sequence[str]) -> 
 async def _cert_manager(
     kube: Kube, raw: Object, pool: ServerPool, namespace: str, identity: LeafIdentity, request: bytes
 ) -> bytes:
-    own = pool.spec.security.signer.issuer_ref
+    record = generations_of(raw, pool)
+    own = record.signers[record.generation].issuer_ref
     issuer = (
         {"name": own.name, "kind": own.kind, "group": own.group}
         if own is not None
@@ -216,9 +228,12 @@ async def _signed(kube: Kube, namespace: str, name: str) -> bytes:
 
 
 def _check_answer(
-    chain: bytes, bundle: bytes, identity: LeafIdentity, request: bytes, dns_names: Sequence[str]
+    chain: bytes, authority: bytes, identity: LeafIdentity, request: bytes, dns_names: Sequence[str]
 ) -> None:
-    """What an issuer gave is what was asked for, and of the authority that the pool trusts."""
+    """What an issuer gave is what was asked for, and of an authority of the generation that signs.
+
+    One of the other generation is in the bundle, too, but not trusted by all yet, or about to be trusted no more.
+    """
     try:
         certificates = certificates_from_pem(chain)
         leaf = leaf_of(certificates[0])
@@ -227,16 +242,7 @@ def _check_answer(
     asked = request_from_pem(request).public_key()
     if leaf.identity != identity or leaf.dns_names != tuple(dns_names) or certificates[0].public_key() != asked:
         raise AuthorityError("the issuer gave a certificate for other names or another key than asked for")
-    if not any(issued_by(certificates[0], authority) for authority in certificates_from_pem(bundle)):
+    if not any(issued_by(certificates[0], one) for one in certificates_from_pem(authority)):
         raise AuthorityError(
-            "the issuer's leaf is not signed by an authority of the bundle: the one that signs must be in it"
+            "the issuer's leaf is not signed by an authority of its bundle: the one that signs must be in it"
         )
-
-
-def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether a certificate carries the signature of an authority."""
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

@@ -19,6 +19,8 @@ from rserpool_operator import names
 from rserpool_operator.kube.kinds import Object
 
 LEAF: Final = "leaf"
+TRIAL: Final = "trial"
+"""Component of a request with which an issuer is tried."""
 
 
 def authority_labels(pool: ServerPool, uid: str) -> dict[str, str]:
@@ -35,6 +37,11 @@ def authority_labels(pool: ServerPool, uid: str) -> dict[str, str]:
 def leaf_labels(pool: ServerPool, uid: str) -> dict[str, str]:
     """Of requests for leaves: cert-manager gives its own requests the labels of the Certificate they are for."""
     return authority_labels(pool, uid) | {"app.kubernetes.io/component": LEAF}
+
+
+def trial_labels(pool: ServerPool, uid: str) -> dict[str, str]:
+    """Of a request with which an issuer is tried."""
+    return authority_labels(pool, uid) | {"app.kubernetes.io/component": TRIAL}
 
 
 def common_name(namespace: str, pool: str, uid: str, generation: int) -> str:

@@ -2,8 +2,9 @@
 """From what is observed to what is to be done. Pure: the same observation always gives the same plan.
 
 ``planner`` puts a plan together; ``authority`` decides about the CA that signs, ``replacement`` about the way to the
-next one, ``cookies`` about the keys of cookies, ``objects`` which objects have to be written, ``status``
-what the pool says of itself, ``channel`` what its processes are told; ``effects`` is what plans consist of.
+next one, ``signers`` which CA a signer stands for, ``trial`` whether an issuer may become one, ``cookies`` about the
+keys of cookies, ``objects`` which objects have to be written, ``status`` what the pool says of itself, ``channel`` what
+its processes are told; ``effects`` is what plans consist of.
 """
 
 from rserpool_operator.plan.effects import (
@@ -16,6 +17,7 @@ from rserpool_operator.plan.effects import (
     Finalize,
     Note,
     Plan,
+    TryIssuer,
     about_pod,
 )
 from rserpool_operator.plan.planner import plan
@@ -30,6 +32,7 @@ __all__ = [
     "Finalize",
     "Note",
     "Plan",
+    "TryIssuer",
     "about_pod",
     "plan",
 ]

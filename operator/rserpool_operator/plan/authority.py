@@ -6,24 +6,26 @@ This is about the CA that signs; ``replacement`` leads from one to the next.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
-from rserpool.identity.parsing import certificates_from_pem
 from rserpool.pool import ServerPool
-from rserpool.pool.model import SignerType
+from rserpool.pool.model import Signer, SignerType
 from rserpool_operator import names
 from rserpool_operator.generations import Generations
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object, ref_of
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observed import AuthorityState, Observed
-from rserpool_operator.plan.certificates import LATE_AT, expiry, is_certificate, is_recorded, key_hash
+from rserpool_operator.plan.certificates import LATE_AT, expiry, has_lived, is_certificate, is_recorded, key_hash
 from rserpool_operator.plan.effects import CreateAuthority, Effect
 from rserpool_operator.plan.objects import apply_if_needed, owned_by
+from rserpool_operator.plan.signers import bundle_of_signer, is_ours
 from rserpool_operator.reasons import Reason
+
+UNREADABLE: Final = "spec.security.signer.caBundle holds no certificate: write the issuer's PEM in base64"
+NO_CERT_MANAGER: Final = "the cluster has no cert-manager: install it, or write security.signer.type: Embedded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class AuthorityPlan:
         bundle: what is to be trusted, PEM; empty: nothing yet, or what was told last stands.
         generations: to be recorded.
         missing: pods that a replacement waits for.
-        issuer: hash of the key whose leaves are wanted; empty: any the bundle vouches for.
+        issuer: hash of the key whose leaves are wanted, or of each; empty: any the bundle vouches for.
         look_again: seconds after which a replacement can go on; ``None``: when something happens.
     """
 
@@ -53,47 +55,45 @@ class AuthorityPlan:
     look_again: float | None = None
 
 
-def plan_users_own(observed: Observed, pool: ServerPool, record: Generations) -> AuthorityPlan:
+def plan_signing(
+    observed: Observed, pool: ServerPool, installation: Installation, record: Generations
+) -> AuthorityPlan:
+    """Decide about the CA that signs."""
+    signer = record.signers[record.generation]
+    if is_ours(signer):
+        return _plan_our_own(observed, pool, installation, record)
+    return _plan_users_own(observed, signer, record)
+
+
+def _plan_users_own(observed: Observed, signer: Signer, record: Generations) -> AuthorityPlan:
     """Decide about a CA that the user brings: its bundle is told, and its key is the user's to replace."""
-    try:
-        pem = base64.b64decode(pool.spec.security.signer.ca_bundle or "", validate=True)
-        authorities = certificates_from_pem(pem)
-    except (ValueError, binascii.Error):
-        authorities, pem = (), b""
-    if not authorities:
+    pem = bundle_of_signer(signer)
+    not_after = expiry(pem)
+    if not_after is None:
         return AuthorityPlan(
             stalled=True,
             reason=Reason.BUNDLE_UNREADABLE,
-            message="spec.security.signer.caBundle holds no certificate: write the issuer's PEM in base64",
+            message=UNREADABLE,
             generations=record,
         )
-    if not observed.authority.available:
-        return _no_cert_manager(record)
-    first = min(authorities, key=lambda a: a.not_valid_after_utc)
-    not_after = first.not_valid_after_utc
-    expired = not_after <= observed.now
-    late = observed.now >= not_after - (not_after - first.not_valid_before_utc) * (1 - LATE_AT)
-    return AuthorityPlan(
-        ready=not expired,
-        stalled=expired,
-        reason=Reason.CA_EXPIRED if expired else Reason.CA_EXPIRES_SOON if late else Reason.AUTHORITY_ISSUED,
+    known = key_hash(pem)
+    found = AuthorityPlan(
+        ready=True,
+        reason=Reason.CA_EXPIRES_SOON if has_lived(pem, LATE_AT, observed.now) else Reason.AUTHORITY_ISSUED,
         message=f"the bundle's first authority expires at {not_after.isoformat()}",
         bundle=pem.decode(),
         not_after=not_after,
-        generations=record,
+        generations=replace(record, keys={**record.keys, record.generation: known}),
+        issuer=known,
     )
+    if not_after <= observed.now:
+        return replace(found, ready=False, stalled=True, reason=Reason.CA_EXPIRED)
+    if not observed.authority.available:  # who is trusted is known all the same
+        return replace(found, ready=False, stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER)
+    return found
 
 
-def _no_cert_manager(record: Generations) -> AuthorityPlan:
-    return AuthorityPlan(
-        stalled=True,
-        reason=Reason.CERT_MANAGER_MISSING,
-        message="the cluster has no cert-manager: install it, or create the pool with security.signer.type: Embedded",
-        generations=record,
-    )
-
-
-def plan_our_own(
+def _plan_our_own(
     observed: Observed, pool: ServerPool, installation: Installation, record: Generations
 ) -> AuthorityPlan:
     """Decide about the CA that signs."""
@@ -103,8 +103,10 @@ def plan_our_own(
     if known and not accepted and not is_recorded(state.certificate, known):
         return _lost(observed, pool, known, record)
     if not state.available:
-        return _no_cert_manager(record)
-    making = make_authority(observed, pool, installation, generation, state)
+        return AuthorityPlan(
+            stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER, generations=record
+        )
+    making = make_authority(observed, pool, installation, record, generation, state)
     if isinstance(making, str):
         return AuthorityPlan(stalled=True, reason=Reason.NAME_TAKEN, message=making, generations=record)
     if not is_certificate(state.certificate):
@@ -151,11 +153,20 @@ def authority_name(observed: Observed, pool: ServerPool, generation: int) -> str
 
 
 def make_authority(
-    observed: Observed, pool: ServerPool, installation: Installation, generation: int, state: AuthorityState
+    observed: Observed,
+    pool: ServerPool,
+    installation: Installation,
+    record: Generations,
+    generation: int,
+    state: AuthorityState,
 ) -> tuple[Effect, ...] | str:
     """What makes a generation's CA, or keeps its objects as they should be; a text: why that cannot be."""
+    signer = record.signers[generation]
+    if not is_ours(signer):
+        return ()
     name = authority_name(observed, pool, generation)
-    wanted = _certificate_and_issuers(observed, pool, installation, name, generation)
+    embedded = signer.type is SignerType.EMBEDDED
+    wanted = () if embedded else _certificate_and_issuers(observed, pool, installation, name, generation)
     taken = [ref_of(m) for m in wanted if not _free(observed, m)]
     if taken:
         return f"{', '.join(str(ref) for ref in taken)} exists and is not this pool's: rename or delete it"
@@ -178,9 +189,7 @@ def make_authority(
 def _certificate_and_issuers(
     observed: Observed, pool: ServerPool, installation: Installation, name: str, generation: int
 ) -> tuple[Object, ...]:
-    """What cert-manager is asked for; nothing where we sign ourselves."""
-    if pool.spec.security.signer.type is SignerType.EMBEDDED:
-        return ()
+    """What cert-manager is asked for."""
     namespace, uid = installation.namespace, observed.uid
     return (
         manifests.root_issuer(pool, uid, name, namespace),

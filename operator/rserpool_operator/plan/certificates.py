@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan reads of a CA's certificate: its key's hash, and when it is over."""
+"""What a plan reads of a CA's certificate, or of those of a bundle: its key's hash, and when it is over."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from rserpool.identity.parsing import certificate_from_pem
+from rserpool.identity.parsing import certificates_from_pem
 
 REPLACED_AT: Final = 2 / 3
 """Of a CA's life: then its key is replaced without being asked for."""
@@ -20,10 +21,13 @@ LATE_AT: Final = 5 / 6
 
 
 def key_hash(pem: bytes) -> str:
-    """SHA-256 of a CA's SubjectPublicKeyInfo, by which its key is recorded; empty of what is no certificate."""
+    """SHA-256 of a CA's SubjectPublicKeyInfo, by which its key is recorded; empty of what is no certificate.
+
+    Of several, the hash of each, separated by blanks.
+    """
     if not is_certificate(pem):
         return ""
-    return key_hash_of(certificate_from_pem(pem))
+    return " ".join(sorted({key_hash_of(certificate) for certificate in certificates_from_pem(pem)}))
 
 
 def key_hash_of(certificate: x509.Certificate) -> str:
@@ -35,9 +39,10 @@ def key_hash_of(certificate: x509.Certificate) -> str:
 
 
 def is_certificate(pem: bytes) -> bool:
-    """Whether that is a certificate that can be read, with a key of a kind we know."""
+    """Whether those are certificates that can be read, with keys of a kind we know; one at least."""
     try:
-        certificate_from_pem(pem).public_key()
+        for certificate in certificates_from_pem(pem):
+            certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return False
     return True
@@ -48,15 +53,54 @@ def is_recorded(pem: bytes, known: str) -> bool:
     return bool(known) and key_hash(pem) == known
 
 
+def is_of(issuer: str, known: str) -> bool:
+    """Whether a leaf's issuer, by its key's hash, is one of those that are recorded so."""
+    return issuer in known.split()
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether a certificate carries the signature of an authority."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _first(pem: bytes) -> x509.Certificate | None:
+    """The one that is over first."""
+    return min(certificates_from_pem(pem), key=lambda c: c.not_valid_after_utc) if is_certificate(pem) else None
+
+
 def expiry(pem: bytes) -> datetime | None:
-    """When a CA expires."""
-    return certificate_from_pem(pem).not_valid_after_utc if is_certificate(pem) else None
+    """When a CA expires; of several, the first."""
+    first = _first(pem)
+    return first.not_valid_after_utc if first is not None else None
 
 
 def has_lived(pem: bytes, part: float, now: datetime) -> bool:
     """Whether that part of a CA's life is over; of what is no certificate it is not."""
-    if not is_certificate(pem):
+    first = _first(pem)
+    if first is None:
         return False
-    certificate = certificate_from_pem(pem)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begin, end = first.not_valid_before_utc, first.not_valid_after_utc
     return now >= begin + (end - begin) * part
+
+
+def joined(pems: Iterable[bytes]) -> bytes:
+    """One bundle of several, PEM.
+
+    A CA that is in them twice, by subject and key, is in it once, by the certificate that lasts longer.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    texts = tuple(pems)
+    if len(texts) == 1:
+        return texts[0]
+    found: dict[tuple[x509.Name, str], x509.Certificate] = {}
+    for certificate in (c for pem in texts for c in certificates_from_pem(pem)):
+        name = (certificate.subject, key_hash_of(certificate))
+        if name not in found or found[name].not_valid_after_utc < certificate.not_valid_after_utc:
+            found[name] = certificate
+    return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in found.values())

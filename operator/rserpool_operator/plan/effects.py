@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from rserpool.identity import LeafIdentity
 from rserpool_operator.kube.kinds import Object, Ref
 from rserpool_operator.reasons import Reason
 
@@ -58,6 +59,25 @@ class AddCookieKey:
     version: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryIssuer:
+    """Ask an issuer for one certificate, whose key is thrown away.
+
+    Attributes:
+        name: of the CertificateRequest.
+        issuer_ref: as in a CertificateRequest.
+        identity: whom the certificate is for.
+        life: how long it is valid.
+    """
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    issuer_ref: Object = field(hash=False)
+    identity: LeafIdentity
+    life: timedelta
+
+
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Delete an object, if it still has that uid."""
@@ -73,7 +93,7 @@ class Finalize:
     present: bool
 
 
-Effect = Apply | CreateAuthority | AddCookieKey | Delete | Finalize
+Effect = Apply | CreateAuthority | AddCookieKey | TryIssuer | Delete | Finalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +124,8 @@ class Channel:
         registrar, element: settings by section, see rserpool.pool.settings; an element's may hold keys of cookies.
         bundle: trusted authorities, PEM; empty: there is none yet.
         renew: leaves obtained under another word than this are to be renewed.
-        issuer: hash of the key whose leaves are wanted: who is seen with another one's is to renew; empty: any.
+        issuer: hash of the key whose leaves are wanted, or of each, separated by blanks: who is seen with another one's
+            is to renew; empty: any.
         revoked: UIDs of pods that ``spec.security.revoked`` names, themselves or by their service account.
         serials: serial numbers of leaves that it names, in hexadecimal digits.
     """

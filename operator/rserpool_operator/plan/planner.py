@@ -34,6 +34,7 @@ from rserpool_operator.plan.objects import apply_if_needed, apply_keeping_templa
 from rserpool_operator.plan.replacement import plan_authority
 from rserpool_operator.plan.status import Condition
 from rserpool_operator.plan.support import unsupported
+from rserpool_operator.plan.trial import trials_left
 from rserpool_operator.plan.versions import version_of
 from rserpool_operator.reasons import Reason
 
@@ -49,7 +50,10 @@ _WARN: Final = frozenset(
         Reason.NOT_SUPPORTED,
         Reason.NAME_TAKEN,
         Reason.CERT_MANAGER_MISSING,
+        Reason.POD_CERTIFICATES_MISSING,
         Reason.BUNDLE_UNREADABLE,
+        Reason.BUNDLE_REFUSED,
+        Reason.ISSUER_FAILS,
         Reason.CA_LOST,
         Reason.CA_EXPIRED,
         Reason.CA_EXPIRES_SOON,
@@ -72,6 +76,9 @@ def plan(observed: Observed, installation: Installation) -> Plan:
     lacking = unsupported(observed.pool)
     if lacking:
         return _refused(observed, Reason.NOT_SUPPORTED, lacking)
+    if not observed.pod_certificates:
+        message = "spec.security.enrolment: PodCertificate needs Kubernetes 1.37: re-create the pool with Token"
+        return _refused(observed, Reason.POD_CERTIFICATES_MISSING, message)
     if observed.pool.spec.paused:
         return _only(observed, (), Condition(type="Reconciling", status=False, reason=Reason.PAUSED, message="paused"))
     return _plan(observed, observed.pool, installation)
@@ -132,6 +139,7 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
         problem = (authority.reason, authority.message) if authority.stalled else cookies.problem
     effects += _user_maps(observed, pool, installation, authority)
     effects += _left_over(observed)
+    effects += trials_left(observed, generations_of(observed.raw, pool))
     renew = observed.annotations.get(names.RENEW, "") + order_of(generations_of(observed.raw, pool))
     revoked = revoked_pods(observed, pool)
     channel = channel_of(pool, installation, authority, renew, revoked, cookies.keys)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CA's key replaced while the pool runs: prepare, activate, retire; each step waits for what processes *reported*.
+"""The CA replaced while the pool runs: prepare, activate, retire; each step waits for what processes *reported*.
+
+Its key is replaced by another of ours, or the pool moves to a signer with another CA, or back: it is the same walk.
 
 A plan acts on what the status records, and records the next step; so whatever of a plan is lost, signers, processes
 and the next plan agree on where the replacement is (:mod:`rserpool_operator.generations`). No step is made while
@@ -9,6 +11,9 @@ somebody may still hold what the step makes worthless:
   had the time to;
 * **activate**: the new CA signs, and every process is told to renew. It ends when each has been seen with a leaf of it;
 * **retire**: the former CA is trusted no more, and its objects are deleted.
+
+Who wants another signer than the one that is on its way gets it by way of the former one: what prepares is dropped, for
+it has signed nothing; what activates is left again, for both are trusted. What retires comes to its end first.
 """
 
 from __future__ import annotations
@@ -19,21 +24,33 @@ from datetime import timedelta
 from typing import Final
 
 from rserpool.pool import ServerPool
-from rserpool.pool.model import SignerType
+from rserpool.pool.model import Signer, SignerType
 from rserpool_operator import names
 from rserpool_operator.generations import Generations, Phase, generations_of
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import CERTIFICATE, ISSUER, SECRET, Ref
 from rserpool_operator.observed import AuthorityState, Observed, Report
 from rserpool_operator.plan.authority import (
+    NO_CERT_MANAGER,
+    UNREADABLE,
     AuthorityPlan,
     authority_name,
     make_authority,
-    plan_our_own,
-    plan_users_own,
+    plan_signing,
 )
-from rserpool_operator.plan.certificates import LATE_AT, REPLACED_AT, has_lived, is_certificate, is_recorded, key_hash
+from rserpool_operator.plan.certificates import (
+    LATE_AT,
+    REPLACED_AT,
+    has_lived,
+    is_certificate,
+    is_of,
+    is_recorded,
+    joined,
+    key_hash,
+)
 from rserpool_operator.plan.effects import Delete, Effect
+from rserpool_operator.plan.signers import adopted, bundle_of_signer, is_ours, objection, same_authority
+from rserpool_operator.plan.trial import LOOK_AGAIN, Trial, trial_of
 from rserpool_operator.plan.versions import version_of
 from rserpool_operator.reasons import Reason
 
@@ -49,14 +66,26 @@ LONG: Final = timedelta(minutes=10)
 
 def plan_authority(observed: Observed, pool: ServerPool, installation: Installation) -> AuthorityPlan:
     """Decide about the CA that signs, and go on with its replacement, or begin one."""
-    record = generations_of(observed.raw, pool)
-    if pool.spec.security.signer.type is SignerType.ISSUER_REF:
-        return plan_users_own(observed, pool, record)
-    signing = plan_our_own(observed, pool, installation, record)
-    lacks = not signing.ready and signing.reason is not Reason.CA_EXPIRED
+    record, wanted = generations_of(observed.raw, pool), pool.spec.security.signer
+    fresh = record.generation not in record.keys
+    unreadable = not is_ours(wanted) and not bundle_of_signer(wanted)
+    if unreadable and not fresh:  # what there is goes on as if nothing had been written
+        found = _plan(observed, pool, installation, record, record.signers[record.next or record.generation])
+        return replace(found, stalled=True, reason=Reason.BUNDLE_UNREADABLE, message=UNREADABLE)
+    return _plan(observed, pool, installation, adopted(record, wanted), wanted)
+
+
+def _plan(
+    observed: Observed, pool: ServerPool, installation: Installation, record: Generations, wanted: Signer
+) -> AuthorityPlan:
+    signing = plan_signing(observed, pool, installation, record)
+    back = _called_back(observed, record, signing, wanted)
+    if back is not None:
+        return back
+    lacks = not signing.ready and not signing.bundle
     if lacks or record.generation not in record.keys:
         return signing  # nobody can be given another leaf, it says why; or it has just been made
-    found = _step(observed, pool, installation, signing.generations, signing)
+    found = _step(observed, pool, installation, signing.generations, signing, wanted)
     under_way = found.reason in (Reason.CA_REPLACING, Reason.CA_REPLACEMENT_WAITS)
     if under_way and has_lived(observed.authority.certificate, LATE_AT, observed.now):
         return replace(found, reason=Reason.CA_EXPIRES_SOON)
@@ -64,11 +93,16 @@ def plan_authority(observed: Observed, pool: ServerPool, installation: Installat
 
 
 def _step(
-    observed: Observed, pool: ServerPool, installation: Installation, record: Generations, signing: AuthorityPlan
+    observed: Observed,
+    pool: ServerPool,
+    installation: Installation,
+    record: Generations,
+    signing: AuthorityPlan,
+    wanted: Signer,
 ) -> AuthorityPlan:
     match record.phase:
         case Phase.ACTIVE:
-            return _begun(observed, pool, record, signing)
+            return _begun(observed, pool, record, signing, wanted)
         case Phase.PREPARING:
             return _prepared(observed, pool, installation, record, signing)
         case Phase.ACTIVATING:
@@ -77,16 +111,46 @@ def _step(
             return _retired(observed, pool, installation, record, signing)
 
 
-def _begun(observed: Observed, pool: ServerPool, record: Generations, signing: AuthorityPlan) -> AuthorityPlan:
-    """Whether it is time."""
+def _called_back(
+    observed: Observed, record: Generations, signing: AuthorityPlan, wanted: Signer
+) -> AuthorityPlan | None:
+    """The signer was changed in the middle, to one with another CA than the one that is on its way."""
+    if record.next is not None and not same_authority(record.signers[record.next], wanted):
+        keys = {n: key for n, key in signing.generations.keys.items() if n == record.generation}
+        step = replace(signing.generations, next=None, former=record.next, keys=keys, since=observed.now)
+        return _on_the_way(signing, step, f"generation {record.next} is wanted no more, and dropped before it signs")
+    if record.phase is Phase.ACTIVATING:
+        assert record.former is not None
+        number, former = record.generation, record.former
+        # one that goes back already, to the lower number, turns round only for the one that it comes from
+        goes_back = number < former and not same_authority(record.signers[former], wanted)
+        if goes_back or same_authority(record.signers[number], wanted):
+            return None
+        state = observed.others.get(former, AuthorityState())
+        signs = state.available and state.sound and is_recorded(state.certificate, record.keys[former])
+        if not signs or has_lived(state.certificate, 1.0, observed.now):
+            return None  # nobody could renew
+        bundle = signing.bundle and _bundle({former: state.certificate, number: signing.bundle.encode()})
+        step = replace(record, generation=former, former=number, since=observed.now)
+        text = f"generation {number} is wanted no more: {former} signs again"
+        return _on_the_way(replace(signing, bundle=bundle), step, text)
+    return None
+
+
+def _begun(
+    observed: Observed, pool: ServerPool, record: Generations, signing: AuthorityPlan, wanted: Signer
+) -> AuthorityPlan:
+    """Whether it is time, or another signer is wanted."""
     asked, certificate = pool.spec.security.ca.generation, observed.authority.certificate
-    if asked > record.generation:
-        coming = asked
-    elif has_lived(certificate, REPLACED_AT, observed.now):
-        coming = record.generation + 1
-    else:
+    moves, ours = not same_authority(record.signers[record.generation], wanted), is_ours(wanted)
+    due = ours and (asked > record.generation or has_lived(certificate, REPLACED_AT, observed.now))
+    if not moves and not due:
         return replace(signing, generations=replace(record, since=None))
-    step = replace(record, next=coming, since=observed.now)
+    objects = objection(wanted, signing.bundle)
+    if objects:
+        return replace(signing, stalled=True, reason=Reason.BUNDLE_REFUSED, message=objects)
+    coming = max(asked, record.unused) if ours else record.unused
+    step = replace(record, next=coming, since=observed.now, signers={**record.signers, coming: wanted}, latest=coming)
     return replace(
         signing,
         stalled=False,
@@ -103,11 +167,13 @@ def _prepared(
     assert record.next is not None
     number, now = record.next, observed.now
     state, known = observed.others.get(number, AuthorityState()), record.keys.get(number, "")
+    if not state.available:
+        return replace(signing, stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER)
     name = authority_name(observed, pool, number)
-    making = make_authority(observed, pool, installation, number, state)
+    making = make_authority(observed, pool, installation, record, number, state)
     if isinstance(making, str):
         return replace(signing, stalled=True, reason=Reason.NAME_TAKEN, message=making)
-    effects = (*signing.effects, *making, *_spoilt(observed, pool, installation, name, state))
+    effects = (*signing.effects, *making, *_spoilt(observed, installation, record.signers[number], name, state))
     good = state.sound and is_certificate(state.certificate)
     if known and not (good and is_recorded(state.certificate, known)):
         keys = {n: key for n, key in record.keys.items() if n != number}
@@ -122,25 +188,33 @@ def _prepared(
         return _on_the_way(signing, replace(record, keys=keys, since=now), text, effects)
     bundle = _bundle({record.generation: signing.bundle.encode(), number: state.certificate})
     missing = _without(observed, lambda report: report.loaded.get("bundle") == version_of(bundle))
-    both = replace(signing, bundle=bundle, effects=effects)
-    if not signing.ready or _over(observed, record, TOLD, missing, number):
+    trial = Trial(good=True)
+    if not is_ours(record.signers[number]):
+        trial = trial_of(observed, pool, installation, record.signers[number], name)
+    both = replace(signing, bundle=bundle, effects=(*effects, *trial.effects))
+    over = signing.reason is Reason.CA_EXPIRED or _over(observed, record, TOLD, missing, number)
+    if over and trial.good:
         # with an expired CA there is no leaf in use that anybody could lose
         step = replace(record, generation=number, next=None, former=record.generation, since=now)
         text = f"generation {number} is trusted by all, and signs from now on"
         return _on_the_way(both, step, text, effects)
     text = f"generation {number} is being trusted beside {record.generation}"
-    return _waiting(observed, pool, both, record, TOLD, missing, text, number)
+    waiting = _waiting(observed, pool, both, record, TOLD, missing, text, number)
+    if trial.failed:
+        text = f"generation {number} is not made use of: {trial.says}"
+        return replace(waiting, stalled=True, reason=Reason.ISSUER_FAILS, message=text, look_again=LOOK_AGAIN)
+    return waiting if trial.good else replace(waiting, look_again=LOOK_AGAIN)
 
 
 def _spoilt(
-    observed: Observed, pool: ServerPool, installation: Installation, name: str, state: AuthorityState
+    observed: Observed, installation: Installation, signer: Signer, name: str, state: AuthorityState
 ) -> Iterable[Effect]:
     """A Secret of ours in which there is no CA that could sign, and which nobody else would put right.
 
     One that cert-manager has not filled yet is left to it.
     """
     ref = Ref(SECRET, installation.namespace, name)
-    filled = pool.spec.security.signer.type is SignerType.EMBEDDED or is_certificate(state.certificate)
+    filled = signer.type is SignerType.EMBEDDED or is_certificate(state.certificate)
     if state.exists and filled and not state.sound:
         live = observed.foreign.get(ref)
         if live is not None:
@@ -152,7 +226,7 @@ def _activated(observed: Observed, pool: ServerPool, record: Generations, signin
     assert record.former is not None
     number, former = record.generation, record.former
     certificate = observed.others.get(former, AuthorityState()).certificate
-    missing = _without(observed, lambda report: report.issuer == record.keys[number])
+    missing = _without(observed, lambda report: is_of(report.issuer, record.keys[number]))
     step = replace(record, keys={number: record.keys[number]}, since=observed.now)
     over = _over(observed, record, SETTLED, missing, number)
     if not is_recorded(certificate, record.keys[former]):
@@ -268,5 +342,5 @@ def _without(observed: Observed, has: Callable[[Report], bool]) -> tuple[str, ..
 
 
 def _bundle(certificates: dict[int, bytes]) -> str:
-    """CAs in the order of their generations, each PEM on lines of its own."""
-    return "".join(pem.decode().rstrip("\n") + "\n" for _, pem in sorted(certificates.items()))
+    """CAs in the order of their generations."""
+    return joined(pem for _, pem in sorted(certificates.items())).decode()

@@ -68,6 +68,10 @@ def authority_of(observed: Observed, authority: AuthorityPlan, bundle_version: s
     phase = str(record.phase) if authority.ready else "Pending" if not authority.stalled else "Stopped"
     found: Object = {"generation": record.generation, "phase": phase, "keys": record.recorded()}
     found |= {key: n for key, n in (("next", record.next), ("former", record.former)) if n is not None}
+    if record.keys:
+        found["signers"] = record.recorded_signers()
+    if record.latest > max(record.involved):
+        found["latest"] = record.latest
     if record.since is not None:
         found["since"] = record.since.isoformat()
     missing = list(authority.missing)

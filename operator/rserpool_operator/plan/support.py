@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from rserpool.pool import ServerPool
-from rserpool.pool.model import Enrolment, TransportName
+from rserpool.pool.model import TransportName
 
 
 def unsupported(pool: ServerPool) -> str:
@@ -12,6 +12,4 @@ def unsupported(pool: ServerPool) -> str:
     spec = pool.spec
     if TransportName.TCP not in spec.transport.order:
         return "spec.transport.order: this version speaks ASAP and ENRP over TCP only: add TCP"
-    if spec.security.enrolment is Enrolment.POD_CERTIFICATE:
-        return "spec.security.enrolment: PodCertificate is not in this version: re-create the pool with Token"
     return ""
