@@ -197,7 +197,7 @@ def test_the_ten_likeliest_mistakes_are_refused_by_kubectl_with_the_field_and_wh
         ("spec.policy.type", {"policy": {"type": "Random"}}),
         ("spec.elements.protocol", {"elements": {"protocol": "SCTP"}}),
         ("spec.security.mode", {"security": {"mode": "Insecure"}}),
-        ("spec.security.enrolment", {"security": {"enrolment": "PodCertificate"}}),
+        ("spec.security.enrolment", {"security": {"enrolment": "PodCertificate", "signer": {"type": "Embedded"}}}),
     ],
 )
 def test_what_cannot_be_changed_is_refused_with_what_to_do(api: Api, pool: str, at: str, patch: dict[str, Any]) -> None:

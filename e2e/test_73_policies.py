@@ -48,7 +48,7 @@ def home(namespace: str) -> str:
 
 @contextmanager
 def policies(home: str) -> Iterator[None]:
-    """The two policies as the chart makes them for this namespace; in force, and gone afterwards."""
+    """The policies as the chart makes them for this namespace; in force, and gone afterwards."""
     values = {
         "image": {"allowLocal": True},
         "watch": {"namespaces": [home]},
@@ -57,10 +57,10 @@ def policies(home: str) -> Iterator[None]:
     shown = template(values)
     assert shown.returncode == 0, shown.stderr
     made = [m for m in yaml.safe_load_all(shown.stdout) if m and m["kind"].startswith("ValidatingAdmissionPolicy")]
-    assert len(made) == 4
+    assert len(made) == 6
     apply(made)
     try:
-        wait_for(lambda: _in_force(home), 60, "both policies are in force")
+        wait_for(lambda: _in_force(home), 60, "the policies are in force")
         yield
     finally:
         for m in made:
