@@ -11,6 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,12 +23,13 @@ from rserpool.identity import IdentityError
 from rserpool.identity.certificates import Leaf, leaf_of
 from rserpool.identity.parsing import certificate_from_der, certificates_from_pem
 from rserpool_operator import names
-from rserpool_operator.authorities import AuthorityError, bundle_of
+from rserpool_operator.authorities import AuthorityError, authorities_of
 from rserpool_operator.installation import Installation
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import POD, SECRET, SERVER_POOL, Kind
 from rserpool_operator.observe import read_pool
 from rserpool_operator.plan.certificates import issued_by, key_hash_of
+from rserpool_operator.plan.signers import is_ours
 from rserpool_operator.server_tls import server_context
 
 _log: Final = logging.getLogger(__name__)
@@ -44,10 +46,19 @@ class TrustError(Exception):
     """A leaf that is not believed; the text may be told to its holder."""
 
 
-def _ours_first(raw: Object) -> tuple[bool, str]:
-    """Authorities that we made come before those that users brought, and older pools before younger ones."""
-    signer = ((raw.get("spec") or {}).get("security") or {}).get("signer") or {}
-    return signer.get("type") == "IssuerRef", raw["metadata"].get("creationTimestamp") or ""
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """CAs that one pool trusts, of one signer.
+
+    Attributes:
+        rank: those that we made come before those that users brought, even where a pool moves from one to the other;
+            those of older pools before those of younger ones.
+        name: of the pool, with its namespace.
+    """
+
+    rank: tuple[bool, str]
+    name: tuple[str, str]
+    certificates: tuple[x509.Certificate, ...]
 
 
 class _Authorities(Kube):
@@ -134,26 +145,34 @@ class Truster:
         pools = [raw for ns in self._installation.watch or (None,) for raw in await self._kube.list(SERVER_POOL, ns)]
         authorities = await _Authorities.read(self._kube, self._installation.namespace)
         by_subject: dict[x509.Name, x509.Certificate] = {}
-        for raw in sorted(pools, key=_ours_first):
-            pool, _ = read_pool(raw)
-            if pool is None:
-                continue
-            try:
-                pem = await bundle_of(authorities, raw, pool, self._installation.namespace)
-                found = certificates_from_pem(pem)
-            except (AuthorityError, ValueError):
-                continue
-            if any(by_subject.setdefault(c.subject, c) != c for c in found):
+        claims = [claim for raw in pools for claim in await self._claims(authorities, raw)]
+        for claim in sorted(claims, key=lambda c: c.rank):
+            own = {c.subject: c for c in claim.certificates}
+            if any(by_subject.get(c.subject, own[c.subject]) != c for c in claim.certificates):
                 # OpenSSL finds an issuer by its name: two with one name would get into each other's way
-                _log.warning("%s: its authority has the name of another pool's and is not believed", pool.full_name)
+                _log.warning("%s/%s: its authority has the name of another one and is not believed", *claim.name)
                 continue
-            bundles[pool.metadata.namespace, pool.metadata.name] = found
+            by_subject |= own
+            bundles[claim.name] = (*bundles.get(claim.name, ()), *claim.certificates)
         self._bundles = bundles
         trusted = frozenset(c.public_bytes(Encoding.DER) for certificates in bundles.values() for c in certificates)
         serving = self._serving()
         if trusted != self._trusted or serving is not self._shown:
             self._trusted, self._shown = trusted, serving
             self.context = server_context(serving, sorted(trusted))
+
+    async def _claims(self, authorities: Kube, raw: Object) -> list[_Claim]:
+        pool, _ = read_pool(raw)
+        if pool is None:
+            return []
+        name, since = (pool.metadata.namespace, pool.metadata.name), raw["metadata"].get("creationTimestamp") or ""
+        claims = []
+        try:
+            for signer, pem in await authorities_of(authorities, raw, pool, self._installation.namespace):
+                claims.append(_Claim((not is_ours(signer), since), name, certificates_from_pem(pem)))
+        except (AuthorityError, ValueError):
+            pass
+        return claims
 
     async def verified(self, der: bytes) -> tuple[Leaf, str]:
         """A leaf that TLS has verified, if it is of a CA of the pool it names; and the hash of that CA's key.

@@ -20,14 +20,17 @@ from rserpool.authority.embedded import key_usage
 from rserpool.transport.http import HttpError
 from rserpool_operator import trust
 from rserpool_operator.kube import Object
+from rserpool_operator.plan.certificates import key_hash
 from rserpool_operator.work_queue import Key
-from support.rig_cluster import SYSTEM, ca_ref, member, raw_pool
+from support.rig_cluster import SYSTEM, ca_ref, member, pool_ref, raw_pool
 from support.rig_identity import authority
 from support.rig_pools import ISSUER_REF
 from support.rig_served import ECHO, OTHER, SECOND_UID, Served, asked, identity
 from support.rig_world import WorldKube
 
 TENANT = Key("tenant", "theirs")
+YOUNGER = "2026-01-01T00:00:00Z"
+"""Than what has no time of creation."""
 
 
 def bundled(*certificates: bytes) -> Object:
@@ -82,6 +85,35 @@ def test_a_tenant_who_brings_a_ca_that_looks_like_anothers_harms_nobody_but_hims
             except HttpError:  # refused by TLS already
                 status = 403
             assert status == 403
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("spec", [{"type": "Embedded"}, ISSUER_REF])
+def test_a_tenant_whose_pool_moves_between_signers_harms_nobody_but_himself_either(spec: Object) -> None:
+    """His pool is the older one, and has a CA of ours beside the one that looks like another's."""
+    found = Served()
+    found.settle()
+    twin = twin_of(found.authority())
+    brought = ISSUER_REF | {"caBundle": base64.b64encode(twin.bundle).decode()}
+    moving = bundled(twin.bundle)
+    moving["spec"]["security"]["signer"] = spec if spec["type"] == "Embedded" else brought
+    moving["status"] = {
+        "authority": {
+            "generation": 2,
+            "former": 1,
+            "keys": {"1": key_hash(twin.bundle), "2": "sha256:ours"},
+            "signers": {"1": brought, "2": {"type": "Embedded"}},
+        }
+    }
+
+    async def run() -> None:
+        async with found.running():
+            leaf = found.leaf()
+            found.cluster.create(moving)
+            found.world.change(pool_ref(ECHO), lambda live: live["metadata"].update(creationTimestamp=YOUNGER))
+            await found.truster.refresh()
+            assert await renews(found, leaf) == 200
 
     asyncio.run(run())
 

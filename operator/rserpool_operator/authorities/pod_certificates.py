@@ -16,7 +16,7 @@ from rserpool.authority import EmbeddedAuthority
 from rserpool.identity import LeafIdentity
 from rserpool.pool import ServerPool
 from rserpool.pool.model import SignerType
-from rserpool_operator.authorities.signing import AuthorityError, _secret, _whole_bundle
+from rserpool_operator.authorities.signing import AuthorityError, secret_of, whole_bundle
 from rserpool_operator.installation_ca import InstallationError, key_pair_of
 from rserpool_operator.kube import Kube, Object
 
@@ -24,16 +24,6 @@ EARLY: Final = timedelta(minutes=3)
 """How long before it is made a leaf is valid; the API server refuses more than five minutes by its own clock."""
 SHORTEST: Final = timedelta(hours=1)
 """The API server refuses leaves that are valid for less."""
-
-
-async def whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
-    """The bundle of a process that has its leaf and no bundle yet, PEM: all authorities whose leaves are in use.
-
-    Raises:
-        AuthorityError: one of them is missing now.
-        KubeError: it cannot be read.
-    """
-    return await _whole_bundle(kube, raw, pool, namespace)
 
 
 async def certify(
@@ -70,8 +60,8 @@ async def certify(
     """
     if pool.spec.security.signer.type is not SignerType.EMBEDDED:
         raise AuthorityError("PodCertificateRequests name nobody: only signer type Embedded can sign them")
-    secret = await _secret(kube, raw, pool, namespace)
-    await _whole_bundle(kube, raw, pool, namespace)  # a leaf is worth nothing to whom no bundle can be told
+    secret = await secret_of(kube, raw, pool, namespace)
+    await whole_bundle(kube, raw, pool, namespace)  # a leaf is worth nothing to whom no bundle can be told
     try:
         certificate, private = key_pair_of(secret, f"{namespace}/{secret['metadata']['name']}")
     except InstallationError as e:

@@ -15,7 +15,7 @@ from rserpool.identity import IdentityError, LeafIdentity
 from rserpool.identity.certificates import leaf_of
 from rserpool.identity.parsing import certificates_from_pem, request_from_pem
 from rserpool.pool import ServerPool
-from rserpool.pool.model import SignerType
+from rserpool.pool.model import Signer, SignerType
 from rserpool_operator import names
 from rserpool_operator.generations import generations_of
 from rserpool_operator.installation_ca import InstallationError, key_pair_of
@@ -44,16 +44,26 @@ async def bundle_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -
         AuthorityError: there is none of them now.
         KubeError: it cannot be read.
     """
+    return joined([pem for _, pem in await authorities_of(kube, raw, pool, namespace)])
+
+
+async def authorities_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> list[tuple[Signer, bytes]]:
+    """The same one by one: who signs, or signed, with each, and its certificates, PEM.
+
+    Raises:
+        AuthorityError: there is none of them now.
+        KubeError: it cannot be read.
+    """
     record = generations_of(raw, pool)
     found, reason = [], "the pool's CA is not there yet"
     for generation in record.trusted or (record.generation,):
         try:
-            found.append(await _authority(kube, raw, pool, namespace, generation))
+            found.append((record.signers[generation], await _authority(kube, raw, pool, namespace, generation)))
         except AuthorityError as e:
             reason = str(e)
     if not found:
         raise AuthorityError(reason)
-    return joined(found)
+    return found
 
 
 async def _authority(kube: Kube, raw: Object, pool: ServerPool, namespace: str, generation: int) -> bytes:
@@ -64,14 +74,14 @@ async def _authority(kube: Kube, raw: Object, pool: ServerPool, namespace: str, 
     """
     signer = generations_of(raw, pool).signers[generation]
     if is_ours(signer):
-        return certificate_of(await _secret(kube, raw, pool, namespace, generation))
+        return certificate_of(await secret_of(kube, raw, pool, namespace, generation))
     pem = bundle_of_signer(signer)
     if not pem:
         raise AuthorityError("spec.security.signer.caBundle holds no certificate")
     return pem
 
 
-async def _whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
+async def whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: str) -> bytes:
     """The bundle that goes with a new leaf: with all whose leaves are in use, or whoever has it would refuse others.
 
     Raises:
@@ -87,7 +97,7 @@ async def _whole_bundle(kube: Kube, raw: Object, pool: ServerPool, namespace: st
     return await bundle_of(kube, raw, pool, namespace)
 
 
-async def _secret(kube: Kube, raw: Object, pool: ServerPool, namespace: str, generation: int | None = None) -> Object:
+async def secret_of(kube: Kube, raw: Object, pool: ServerPool, namespace: str, generation: int | None = None) -> Object:
     """The Secret of a generation's CA, by default that of the one that signs.
 
     Raises:
@@ -144,7 +154,7 @@ async def sign(
         return await _embedded(kube, raw, pool, namespace, identity, request, dns_names)
     # the one that signs is there, and is the recorded one
     authority = await _authority(kube, raw, pool, namespace, record.generation)
-    bundle = await _whole_bundle(kube, raw, pool, namespace)
+    bundle = await whole_bundle(kube, raw, pool, namespace)
     _check(request, identity, dns_names)
     chain = await _cert_manager(kube, raw, pool, namespace, identity, request)
     _check_answer(chain, authority, identity, request, dns_names)
@@ -155,13 +165,13 @@ async def _embedded(
     kube: Kube, raw: Object, pool: ServerPool, namespace: str, identity: LeafIdentity, request: bytes,
     dns_names: Sequence[str],
 ) -> tuple[bytes, bytes]:  # fmt: skip
-    secret = await _secret(kube, raw, pool, namespace)
+    secret = await secret_of(kube, raw, pool, namespace)
     try:
         certificate, key = key_pair_of(secret, f"{namespace}/{secret['metadata']['name']}")
     except InstallationError as e:
         raise AuthorityError(str(e)) from None
     authority = EmbeddedAuthority(certificate, pool.spec.security.leaf_duration, key)
-    bundle = await _whole_bundle(kube, raw, pool, namespace)
+    bundle = await whole_bundle(kube, raw, pool, namespace)
     return authority.sign(identity, request, datetime.now(UTC), dns_names), bundle
 
 
