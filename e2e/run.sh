@@ -4,10 +4,10 @@
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-# Files that leave nodes, operator and chart alone are tested two at a time, since each often waits for its pods; those
-# whose intruders are looked for in the operator's log are in one row. Whatever is in neither runs alone, after them.
+# Files that leave nodes, operator and chart alone, and measure little, are tested two at a time: each often waits for its
+# pods. Those whose intruders are looked for in the operator's log are in one row. What is in neither is tested alone, later.
 attacks=(05_chart 06_monitoring 07_alerts 10_manifests 20_pool 50_intruders 51_attacks 52_revocation 53_tenants)
-uses=(00_images 22_example 25_other_ways 35_load 37_sessions 46_scale 68_two_pools 70_cli 72_report)
+uses=(00_images 22_example 25_other_ways 35_load 37_sessions 68_two_pools 70_cli 72_report)
 start=$SECONDS
 "$E2E/up.sh"
 say "Cluster ready after $((SECONDS - start)) s"

@@ -55,9 +55,17 @@ def _read(path: str, query: Mapping[str, str] | None = None, timeout: float = 60
         raise ApiError(0, str(e)) from None
     octets: bytes = answer.read()
     if answer.status != HTTPStatus.OK:
-        told = json.loads(octets)
-        raise ApiError(answer.status, f"Error from server ({told['reason']}): {told['message']}")  # as kubectl has it
+        raise ApiError(answer.status, _said(octets))
     return octets
+
+
+def _said(octets: bytes) -> str:
+    """What the API server, or a kubelet behind it, has to say; as kubectl has it."""
+    try:
+        told = json.loads(octets)
+        return f"Error from server ({told['reason']}): {told['message']}"
+    except (ValueError, KeyError, TypeError):
+        return octets[:500].decode(errors="replace")
 
 
 @cache
