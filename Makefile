@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit processes test-sim test-attacks fuzz audit sbom docs benchmarks clean images push cluster install e2e e2e-down
+.PHONY: help demo test lint types imports unit processes test-sim test-attacks fuzz audit sbom docs benchmarks clean images push cluster install e2e e2e-attacks e2e-down
 # For the scripts: REGISTRY=registry.example/team VERSION=... BASE_IMAGE=... E2E_OFFLINE=0|1 KEEP=1, all optional.
 export REGISTRY VERSION BASE_IMAGE BUILD_IMAGE E2E_OFFLINE KEEP HELM_ARGS
 
@@ -82,7 +82,10 @@ install: ## The images and the chart into that cluster
 	e2e/install.sh
 
 e2e: .venv/.dev ## End-to-end tests on a kind cluster of their own [KEEP=1 leaves it]
-	e2e/run.sh
+	e2e/run.sh use
+
+e2e-attacks: .venv/.dev ## What attackers do on a cluster, and what is revoked, on one of their own [KEEP=1 leaves it]
+	e2e/run.sh attacks
 
 e2e-down: ## Remove that cluster
 	e2e/down.sh
