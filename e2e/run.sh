@@ -10,8 +10,8 @@ set -euo pipefail
 attacks=(51_attacks 52_revocation 53_tenants 56_pod_certificate 72_report 73_policies)
 case ${1:-use} in
   use)
-    one=(05_chart 06_monitoring 07_alerts 10_manifests 20_pool 50_intruders)
-    two=(00_images 22_example 25_other_ways 35_load 37_sessions 68_two_pools 70_cli)
+    one=(05_chart 06_monitoring 07_alerts 10_manifests 20_pool 35_load 50_intruders)
+    two=(00_images 22_example 25_other_ways 37_sessions 68_two_pools 70_cli)
     ;;
   attacks) one=(51_attacks 52_revocation 53_tenants) two=(72_report) ;;
   *) one=() two=() ;;
