@@ -72,10 +72,14 @@ class Watched:
     def dial(self, source: str, port: int = ASAP, room: int = FAR) -> socket.socket:
         """A TCP connection from that address; ``room``: octets that are taken without being read."""
         sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        sock.settimeout(PATIENCE)
-        sock.bind((source, 0))
-        sock.connect((self.address, port))
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+            sock.settimeout(PATIENCE)
+            sock.bind((source, 0))
+            sock.connect((self.address, port))
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def secure(self, source: str, own: Credentials = NOBODYS, port: int = ASAP, room: int = FAR) -> ssl.SSLSocket:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import secrets
 import tempfile
 import threading
 import tomllib
@@ -187,7 +188,7 @@ def operated_pool() -> Iterator[OperatedPool]:
 
 def _configure(process: ProcessPlan, served: Served) -> None:
     if process.identity is not None:
-        token, tables = f"token-of-{process.identity.pod_uid}", tomllib.loads(process.configuration)
+        token, tables = secrets.token_urlsafe(24), tomllib.loads(process.configuration)
         served.operator.tokens[token] = process.identity
         Path(tables["security"]["token_file"]).write_text(token)
         tables["operator"] = {"url": served.operator.url}
