@@ -322,10 +322,10 @@ def test_names_that_lead_to_impostors_lead_nowhere(scene: Scene, record_property
                 patch = [{"op": "replace", "path": "/spec/selector", "value": {"impostor": "echo"}}]
                 scene.edit("patch", "service", service, "--type=json", "-p", json.dumps(patch))
             until(lambda: [addresses(scene, n) for n in (0, 1)] == [{a} for a in false], 60, "DNS names them alone")
-            apply([apps.member("late"), apps.user("lost")], namespace=scene.home)
-            tried = _until_tried(scene, "late", "lost")
+            apply([apps.member("behind"), apps.user("lost")], namespace=scene.home)
+            tried = _until_tried(scene, "behind", "lost")
             record_property("figure", f"both impostors were tried by a sidecar and a user, and refused: {tried:.1f} s")
-            assert not apps.is_ready(get("pod", "late", "-n", scene.home))
+            assert not apps.is_ready(get("pod", "behind", "-n", scene.home))
             asked = apps.asked(scene.home, "lost")
             assert asked
             assert len(apps.failures(asked)) == len(asked), "somebody was believed"
@@ -337,10 +337,10 @@ def test_names_that_lead_to_impostors_lead_nowhere(scene: Scene, record_property
     assert set(stolen.messages) <= {"EnrpError"}, (
         "an element was taken for a registrar"
     )  # which is how a peer is refused
-    written = logs("late", apps.SIDECAR, namespace=scene.home)
+    written = logs("behind", apps.SIDECAR, namespace=scene.home)
     assert STRANGE in written
     assert WRONG_ROLE in written
-    kubectl("-n", scene.home, "delete", "pod", "late", "lost", "false-0", "false-1", "--wait=false")
+    kubectl("-n", scene.home, "delete", "pod", "behind", "lost", "false-0", "false-1", "--wait=false")
     apps.until_members(scene.home, "echo", 2, registrars=2)
     scene.is_unmoved()
 
