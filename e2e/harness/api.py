@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from harness.cluster import cluster
 
-_VERBS: Final = {"-n": "namespace", "-l": "labelSelector"}
+_OPTIONS: Final = {"-n": "namespace", "-l": "labelSelector"}
 
 
 class ApiError(Exception):
@@ -98,8 +98,8 @@ def get(*arguments: str) -> Any:
     words, options, everywhere = [], {}, False
     given = iter(arguments)
     for word in given:
-        if word in _VERBS:
-            options[_VERBS[word]] = next(given)
+        if word in _OPTIONS:
+            options[_OPTIONS[word]] = next(given)
         elif word == "-A":
             everywhere = True
         elif word.startswith("-"):

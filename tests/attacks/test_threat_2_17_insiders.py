@@ -254,6 +254,7 @@ def _all_hold(system: System, condition: Callable[[list[dict[str, Any]]], bool])
 
 
 def _lost(system: System, names: list[str]) -> bool:
+    """Whether these registrars hold nothing; not, if one of them is too busy to say."""
     with contextlib.suppress(AssertionError):
         held = system.held()
         return not any(held[name] for name in names)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rserpool.asap.authorisation import Role
-from rserpool.daemon.credentials import CredentialsError, EnrolmentSource, Keeper
+from rserpool.daemon.credentials import EnrolmentSource, Keeper
 from rserpool.daemon.enrolment import Enrolled, EnrolmentClient, refusal
 from rserpool.identity import LeafIdentity
 from rserpool.identity.certificates import leaf_of
@@ -39,6 +39,7 @@ from support.rig_identity import (
     identity,
     pem_key,
     quickly,
+    refused,
 )
 
 CA, FORMER_CA = authority(leaf_life=HOUR), authority("former")
@@ -70,12 +71,6 @@ def with_source(token_file: Path, test: Test) -> None:
             await test(server, source(server, token_file))
 
     quickly(run())
-
-
-async def refused(asking: Coroutine[Any, Any, Credentials]) -> str:
-    with pytest.raises(CredentialsError) as raised:
-        await asking
-    return str(raised.value)
 
 
 def test_the_token_serves_once_and_the_leaf_from_then_on(token_file: Path) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority
-from rserpool.daemon.credentials import POLL, CredentialsError, Keeper
+from rserpool.daemon.credentials import POLL, Keeper
 from rserpool.daemon.enrolment import BUNDLE, RENEW, EnrolmentClient, refusal
 from rserpool.daemon.pod_certificate import LATE, PodCertificateSource
 from rserpool.daemon.vault import Vault
@@ -32,6 +32,7 @@ from support.rig_identity import (
     credentials,
     identity,
     quickly,
+    refused,
 )
 from support.rig_pod_certificates import file_of
 
@@ -63,12 +64,6 @@ def with_source(file: Path, test: Test, *, ca: EmbeddedAuthority = CA, vault: Va
             await test(server, PodCertificateSource(client, file, identity(), (), vault))
 
     quickly(run())
-
-
-async def refused(asking: Coroutine[None, None, Credentials]) -> str:
-    with pytest.raises(CredentialsError) as raised:
-        await asking
-    return str(raised.value)
 
 
 def security(made: Credentials) -> Security:

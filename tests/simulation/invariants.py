@@ -8,6 +8,7 @@ excuses, is a violation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -47,7 +48,7 @@ class Wrong:
     text: str
 
 
-class Standing:
+class Standing(ABC):
     """A condition that may fail for so long only.
 
     Attributes:
@@ -60,9 +61,9 @@ class Standing:
     section: ClassVar[str]
     bound: ClassVar[float]
 
+    @abstractmethod
     def wrong(self, truth: Truth) -> Iterator[Wrong]:
         """What is wrong now."""
-        raise NotImplementedError
 
 
 class DeadIsGone(Standing):

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Self, TypeVar
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +25,7 @@ from OpenSSL import SSL
 from rserpool.asap.authorisation import Role
 from rserpool.authority import EmbeddedAuthority, make_request
 from rserpool.authority.serving import InstallationAuthority
+from rserpool.daemon.credentials import CredentialsError
 from rserpool.daemon.enrolment import BUNDLE, ENROL, RENEW, Enrolled, EnrolmentRequest, answer, refusal
 from rserpool.identity import LeafIdentity
 from rserpool.transport.http import HttpServer, Request, Response, Routes
@@ -257,6 +259,13 @@ class QuickLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._quick.now
+
+
+async def refused(asking: Awaitable[Credentials]) -> str:
+    """Why a source has none."""
+    with pytest.raises(CredentialsError) as raised:
+        await asking
+    return str(raised.value)
 
 
 def quickly(main: Awaitable[T]) -> T:

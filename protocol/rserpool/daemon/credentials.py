@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +68,34 @@ class Source(Protocol):
         """Keep those in use for such a restart."""
 
 
+async def certified(
+    identity: LeafIdentity, dns_names: tuple[str, ...], ask: Callable[[EnrolmentRequest], Awaitable[Enrolled]]
+) -> Credentials:
+    """Make a key, and have it certified.
+
+    Args:
+        identity: who we are: another's leaf is not used.
+        dns_names: host names of a registrar.
+        ask: asks the server.
+
+    Raises:
+        CredentialsError: it was not given, or not what was asked for.
+    """
+    made = make_request(identity, dns_names)
+    request = EnrolmentRequest(
+        namespace=identity.namespace, pool=identity.pool, role=identity.role, request=made.request
+    )
+    try:
+        enrolled = await ask(request)
+        credentials = Credentials.from_pem(enrolled.chain, enrolled.bundle, made.key)
+        given = leaf_of(credentials.chain[0]).identity
+    except (EnrolmentError, IdentityError, ValueError) as e:
+        raise CredentialsError(str(e)) from None
+    if given != identity:
+        raise CredentialsError(f"was given a certificate for {given}, not for {identity}")
+    return credentials
+
+
 class EnrolmentSource:
     """Credentials from an enrolment server: by token once, by the current leaf from then on, as long as that is good.
 
@@ -94,23 +122,8 @@ class EnrolmentSource:
         self._vault = vault
 
     async def obtain(self, current: Credentials | None) -> Credentials:
-        """Make a key, and have it certified."""
-        made = make_request(self._identity, self._dns_names)
-        request = EnrolmentRequest(
-            namespace=self._identity.namespace,
-            pool=self._identity.pool,
-            role=self._identity.role,
-            request=made.request,
-        )
-        try:
-            enrolled = await self._enrolled(request, current)
-            credentials = Credentials.from_pem(enrolled.chain, enrolled.bundle, made.key)
-            given = leaf_of(credentials.chain[0]).identity
-        except (EnrolmentError, IdentityError, ValueError) as e:
-            raise CredentialsError(str(e)) from None
-        if given != self._identity:
-            raise CredentialsError(f"was given a certificate for {given}, not for {self._identity}")
-        return credentials
+        """By the token, or by the current leaf."""
+        return await certified(self._identity, self._dns_names, lambda request: self._enrolled(request, current))
 
     async def _enrolled(self, request: EnrolmentRequest, current: Credentials | None) -> Enrolled:
         """By the leaf, as long as it is good; one of an authority that is trusted no more is good for nothing.

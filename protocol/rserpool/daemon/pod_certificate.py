@@ -20,9 +20,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rserpool.authority import make_request
-from rserpool.daemon.credentials import POLL, CredentialsError
-from rserpool.daemon.enrolment import EnrolmentClient, EnrolmentError, EnrolmentRequest
+from rserpool.daemon.credentials import POLL, CredentialsError, certified
+from rserpool.daemon.enrolment import Enrolled, EnrolmentClient, EnrolmentError, EnrolmentRequest
 from rserpool.daemon.vault import Vault
 from rserpool.identity import IdentityError, LeafIdentity
 from rserpool.identity.certificates import leaf_of
@@ -78,7 +77,8 @@ class PodCertificateSource:
         try:
             if held is not None and (current is None or (news and _is_newer(held, current))):
                 return Credentials(chain=held.chain, bundle=await self._bundle(held, current), key=held.key)
-            return await self._renewed([c for c in (current, held) if c is not None])
+            leaves = [c for c in (current, held) if c is not None]
+            return await certified(self._identity, self._dns_names, lambda request: self._renewed(request, leaves))
         except (EnrolmentError, IdentityError, ValueError) as e:
             if current is None:
                 self._seen = None
@@ -93,29 +93,16 @@ class PodCertificateSource:
                 raise
             return current.bundle
 
-    async def _renewed(self, leaves: list[Credentials]) -> Credentials:
-        """A new leaf, by the first of some that is good for it."""
-        made = make_request(self._identity, self._dns_names)
-        request = EnrolmentRequest(
-            namespace=self._identity.namespace,
-            pool=self._identity.pool,
-            role=self._identity.role,
-            request=made.request,
-        )
+    async def _renewed(self, request: EnrolmentRequest, leaves: list[Credentials]) -> Enrolled:
+        """By the first of some leaves that is good for it."""
         problem = EnrolmentError(f"no leaf is left, and the kubelet has brought no other: {self._file}")
         for leaf in leaves:
             if leaf_of(leaf.chain[0]).not_after <= datetime.now(UTC):
                 continue
             try:
-                enrolled = await self._client.renew(request, leaf)
+                return await self._client.renew(request, leaf)
             except EnrolmentError as e:
                 problem = e
-                continue
-            credentials = Credentials.from_pem(enrolled.chain, enrolled.bundle, made.key)
-            given = leaf_of(credentials.chain[0]).identity
-            if given != self._identity:
-                raise EnrolmentError(f"was given a certificate for {given}, not for {self._identity}")
-            return credentials
         raise problem
 
     def _read(self) -> Credentials:
