@@ -187,6 +187,14 @@ def test_where_only_impostors_are_the_hunt_fails_and_says_why() -> None:
     assert rig.machine.state is ElementState.NO_HOME
 
 
+def test_where_nobody_answers_each_round_fails_and_names_somebody() -> None:
+    rig = hunting(1, None, timers=replace(FAST.endpoint, connect=60.0))
+    rig.run(5.0)
+    failures = rig.of(HuntChanged)
+    assert len(failures) > 1
+    assert {failed.reason for failed in failures} == {f"{places(1)[0]}: no answer"}
+
+
 @pytest.mark.rfc("RFC 5352 3.6: one registrar becomes home, the other attempts end")
 def test_the_first_registrar_found_ends_the_hunt() -> None:
     rig = hunting(5, None)

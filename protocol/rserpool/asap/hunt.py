@@ -185,7 +185,8 @@ class Hunter:
     def _round_over(self) -> None:
         """T5 has come: stop these attempts, wait twice as long the next time, try other addresses (SH5)."""
         unfinished = bool(self._attempts) or not self._registrars
-        for request in self._attempts.values():
+        for endpoint, request in self._attempts.items():
+            self._reason = self._reason or f"{endpoint}: no answer"
             self._desk.abandon(request)
         self._attempts.clear()
         if unfinished:
