@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -51,8 +53,27 @@ async def connect() -> ApiClient:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
         await config.load_kube_config(client_configuration=configuration)
+    return client_of(configuration)
+
+
+def client_of(configuration: Configuration) -> ApiClient:
+    """A client for who is logged in; a proxy that the environment names is used, as kubectl would.
+
+    The proxy is looked up here, once: the client's session would look for it, and for a ``.netrc``, before each
+    request, each time in a thread of its own.
+    """
     configuration.connection_pool_maxsize = 32
+    configuration.proxy = configuration.proxy or _proxy(configuration.host)
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration)
+
+
+def _proxy(url: str) -> str | None:
+    """``https_proxy`` and the like, unless ``no_proxy`` excepts the host."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 class Kube:
