@@ -63,7 +63,7 @@ class Happenings:
             self.pools.discard(key)
         else:
             self.pools.add(key)
-        self._truster.look_again()
+        self._truster.look_again(key)
         self._look_at(key)
 
     def _pod(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -104,6 +104,7 @@ class Happenings:
         pool = labels.get(names.OWNER_LABEL)
         if not pool:
             return
+        key = Key(labels.get(names.OWNER_NAMESPACE_LABEL) or body["metadata"]["namespace"], pool)
         if plural == "secrets":
-            self._truster.look_again()
-        self._look_at(Key(labels.get(names.OWNER_NAMESPACE_LABEL) or body["metadata"]["namespace"], pool))
+            self._truster.look_again(key)
+        self._look_at(key)

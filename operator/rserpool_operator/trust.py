@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -31,13 +31,20 @@ from rserpool_operator.observe import read_pool
 from rserpool_operator.plan.certificates import issued_by, key_hash_of
 from rserpool_operator.plan.signers import is_ours
 from rserpool_operator.server_tls import server_context
+from rserpool_operator.work_queue import Key
 
 _log: Final = logging.getLogger(__name__)
 CERTIFICATE: Final = "tls.crt"
 PATIENCE: Final = 20.0
-"""Seconds for which bundles are believed before they are read again."""
+"""Seconds for which bundles are believed before all are read again."""
+SHARE: Final = 0.02
+"""Of the time, for reading all of them: where that takes long, it is done less often."""
 LEAST: Final = 2.0
-"""Seconds between two readings that somebody's unknown leaf can cause."""
+"""Seconds between two readings that somebody's unknown leaf can cause, and until a reading that failed is repeated."""
+GATHER: Final = 0.2
+"""Seconds in which changes are gathered: one change is several events."""
+FEW: Final = 16
+"""Pools that are read one by one; of more all are read, by two lists."""
 MOST_PODS: Final = 50_000
 """Names remembered by UID."""
 
@@ -85,6 +92,10 @@ class _Authorities(Kube):
         return known if known is not None else await self._kube.get(kind, namespace, name)
 
 
+def _key_of(raw: Object) -> Key:
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
 def _without_key(secret: Object) -> Object:
     data = {key: value for key, value in (secret.get("data") or {}).items() if key == CERTIFICATE}
     return {"metadata": secret["metadata"], "data": data}
@@ -104,33 +115,49 @@ class Truster:
         self._installation = installation
         self._serving = serving
         self._shown = serving()
+        self._claims: dict[Key, list[_Claim]] = {}
         self._bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
         self._trusted: frozenset[bytes] = frozenset()
+        self._disbelieved: frozenset[tuple[str, str]] = frozenset()
+        self._stale: set[Key] = set()
         self._changed = asyncio.Event()
         self._pods: dict[str, str] = {}
-        self._refreshed = float("-inf")
+        self._asked = float("-inf")
         self.context: ssl.SSLContext = server_context(self._shown, ())
+
+    def believes(self, key: Key) -> bool:
+        """Whether leaves of some CA of that pool are believed."""
+        return key in self._bundles
 
     def pod_name(self, uid: str) -> str:
         """The name of a pod whose leaf was looked at before; empty if it is not known."""
         return self._pods.get(uid, "")
 
-    def look_again(self) -> None:
+    def look_again(self, key: Key) -> None:
         """Something about a pool or its CA has changed."""
+        self._stale.add(key)
         self._changed.set()
 
     async def run(self) -> None:
-        """Keep the bundles current, for ever."""
+        """Keep the bundles current, for ever: a pool's when it has changed, all of them now and then."""
+        loop = asyncio.get_running_loop()
+        due = began = loop.time()
         while True:
             self._changed.clear()
+            began = loop.time()
             try:
-                await self.refresh()
+                if began >= due or len(self._stale) > FEW:
+                    await self.refresh()
+                    due = loop.time() + max(PATIENCE, (loop.time() - began) / SHARE)
+                else:
+                    await self._read(self._stale)
             except KubeError as e:
                 _log.warning("the pools' authorities cannot be read: %s", e)
+                due = loop.time() + min(PATIENCE, LEAST)
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout_at(due):
                     await self._changed.wait()
-                await asyncio.sleep(0.2)  # one change is several events
+                await asyncio.sleep(GATHER)
             except TimeoutError:
                 continue
 
@@ -140,28 +167,55 @@ class Truster:
         Raises:
             KubeError: they cannot be read; the former ones stay.
         """
-        self._refreshed = asyncio.get_running_loop().time()
-        bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
+        self._stale.clear()  # before: they may change again meanwhile
         pools = [raw for ns in self._installation.watch or (None,) for raw in await self._kube.list(SERVER_POOL, ns)]
         authorities = await _Authorities.read(self._kube, self._installation.namespace)
+        self._claims = {_key_of(raw): await self._claims_of(authorities, raw) for raw in pools}
+        self._believe()
+
+    async def _read(self, keys: Iterable[Key]) -> None:
+        """Read the bundles of some pools; of one that is gone nothing is left.
+
+        Raises:
+            KubeError: one cannot be read; the former ones stay.
+        """
+        for key in tuple(keys):
+            self._stale.discard(key)  # before: it may change again meanwhile
+            try:
+                raw = await self._kube.get(SERVER_POOL, key.namespace, key.name)
+                claims = await self._claims_of(self._kube, raw) if raw is not None else []
+            except KubeError:
+                self._stale.add(key)
+                raise
+            self._claims[key] = claims
+            if not claims:
+                del self._claims[key]
+        self._believe()
+
+    def _believe(self) -> None:
+        """Work out whom to believe, of all that pools trust."""
+        bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
         by_subject: dict[x509.Name, x509.Certificate] = {}
-        claims = [claim for raw in pools for claim in await self._claims(authorities, raw)]
+        disbelieved = set()
+        claims = [claim for found in self._claims.values() for claim in found]
         for claim in sorted(claims, key=lambda c: c.rank):
             own = {c.subject: c for c in claim.certificates}
             if any(by_subject.get(c.subject, own[c.subject]) != c for c in claim.certificates):
                 # OpenSSL finds an issuer by its name: two with one name would get into each other's way
-                _log.warning("%s/%s: its authority has the name of another one and is not believed", *claim.name)
+                disbelieved.add(claim.name)
                 continue
             by_subject |= own
             bundles[claim.name] = (*bundles.get(claim.name, ()), *claim.certificates)
-        self._bundles = bundles
+        for namespace, name in sorted(disbelieved - self._disbelieved):
+            _log.warning("%s/%s: its authority has the name of another one and is not believed", namespace, name)
+        self._bundles, self._disbelieved = bundles, frozenset(disbelieved)
         trusted = frozenset(c.public_bytes(Encoding.DER) for certificates in bundles.values() for c in certificates)
         serving = self._serving()
         if trusted != self._trusted or serving is not self._shown:
             self._trusted, self._shown = trusted, serving
             self.context = server_context(serving, sorted(trusted))
 
-    async def _claims(self, authorities: Kube, raw: Object) -> list[_Claim]:
+    async def _claims_of(self, authorities: Kube, raw: Object) -> list[_Claim]:
         pool, _ = read_pool(raw)
         if pool is None:
             return []
@@ -190,14 +244,19 @@ class Truster:
         if identity.trust_domain != self._installation.trust_domain:
             raise TrustError(f"{identity} is of another trust domain")
         key = (identity.namespace, identity.pool)
-        if key not in self._bundles and asyncio.get_running_loop().time() - self._refreshed > LEAST:
-            await self.refresh()
+        now = asyncio.get_running_loop().time()
+        if key not in self._bundles and self._serves(identity.namespace) and now - self._asked > LEAST:
+            self._asked = now
+            await self._read((Key(*key),))  # nobody has told us of it yet
         issuer = next((a for a in self._bundles.get(key, ()) if issued_by(certificate, a)), None)
         if issuer is None:
             raise TrustError(f"the certificate of {identity} is not of that pool's authority")
         if leaf.not_after <= datetime.now(UTC):
             raise TrustError(f"the certificate of {identity} has expired")
         return leaf, key_hash_of(issuer)
+
+    def _serves(self, namespace: str) -> bool:
+        return not self._installation.watch or namespace in self._installation.watch
 
     async def find_pod(self, namespace: str, uid: str) -> str:
         """The name of the pod with that UID; empty if it is gone.

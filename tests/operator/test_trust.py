@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +21,7 @@ from rserpool.authority import EmbeddedAuthority
 from rserpool.authority.embedded import key_usage
 from rserpool.transport.http import HttpError
 from rserpool_operator import trust
-from rserpool_operator.kube import Object
+from rserpool_operator.kube import KubeError, Object
 from rserpool_operator.plan.certificates import key_hash
 from rserpool_operator.work_queue import Key
 from support.rig_cluster import SYSTEM, ca_ref, member, pool_ref, raw_pool
@@ -151,7 +153,103 @@ def test_leaves_for_pools_that_do_not_exist_do_not_make_the_operator_read_everyt
                 nowhere = found.leaf(identity(key=Key("tenant", f"nowhere-{number}")), own)
                 with pytest.raises(trust.TrustError):
                     await found.truster.verified(nowhere.chain[0].public_bytes(serialization.Encoding.DER))
-            assert found.world.reads.count("list serverpools ") <= 1
+            assert [read for read in found.world.reads if "serverpools" in read] == ["get serverpools tenant/nowhere-0"]
+
+    asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def truster_of(served: Served) -> AsyncIterator[trust.Truster]:
+    """One that runs, and has read everything."""
+    truster = trust.Truster(WorldKube(served.world), served.cluster.operator, lambda: served.shown)
+    running = asyncio.create_task(truster.run())
+    try:
+        await until(lambda: truster.believes(ECHO) and truster.believes(OTHER))
+        served.world.reads.clear()
+        yield truster
+    finally:
+        running.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
+            await asyncio.sleep(0)
+
+
+def test_a_change_of_one_pool_makes_the_operator_read_that_pool_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five hundred each writes its status now and then."""
+    monkeypatch.setattr(trust, "GATHER", 0.0)
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with truster_of(found) as truster:
+            found.cluster.create(bundled(authority("the tenant's own").bundle))
+            truster.look_again(TENANT)
+            await until(lambda: truster.believes(TENANT))
+            found.world.remove(pool_ref(TENANT))
+            truster.look_again(TENANT)
+            await until(lambda: not truster.believes(TENANT))
+            assert found.world.reads == [f"get serverpools {TENANT}"] * 2
+            assert truster.believes(ECHO)
+
+    asyncio.run(run())
+
+
+def test_changes_of_many_pools_at_once_are_read_by_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "GATHER", 0.0)
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with truster_of(found) as truster:
+            found.cluster.create(bundled(authority("the tenant's own").bundle))
+            for number in range(trust.FEW):
+                truster.look_again(Key("tenant", f"another-{number}"))
+            truster.look_again(TENANT)
+            await until(lambda: truster.believes(TENANT))
+            assert [read.split()[0] for read in found.world.reads if "serverpools" in read] == ["list"]
+
+    asyncio.run(run())
+
+
+def test_a_pool_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "GATHER", 0.0)
+    monkeypatch.setattr(trust, "LEAST", 0.0)
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with truster_of(found) as truster:
+            original, failures = WorldKube.get, 1
+
+            async def away(self: WorldKube, *args: Any) -> Object | None:
+                nonlocal failures
+                failures -= 1
+                if failures >= 0:
+                    raise KubeError(0, "NoAnswer", "no answer")
+                return await original(self, *args)
+
+            monkeypatch.setattr(WorldKube, "get", away)
+            found.cluster.create(bundled(authority("the tenant's own").bundle))
+            truster.look_again(TENANT)
+            await until(lambda: truster.believes(TENANT))
+
+    asyncio.run(run())
+
+
+def test_a_leaf_of_a_pool_nobody_has_told_of_yet_makes_the_operator_read_that_pool() -> None:
+    found = Served()
+    found.settle()
+
+    async def run() -> None:
+        async with truster_of(found) as truster:
+            own = authority("the tenant's own")
+            found.cluster.create(bundled(own.bundle))
+            theirs = found.leaf(identity(uid=SECOND_UID, key=TENANT), own)
+            await truster.verified(theirs.chain[0].public_bytes(serialization.Encoding.DER))
+            assert found.world.reads == [f"get serverpools {TENANT}"]
 
     asyncio.run(run())
 
@@ -210,9 +308,6 @@ def test_what_is_spoilt_in_one_pool_stops_neither_the_others_nor_the_operator(ho
 
 def test_it_goes_on_by_itself_when_the_api_server_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "PATIENCE", 0.01)
-    from rserpool_operator.kube import KubeError
-    from support.rig_world import WorldKube
-
     found = Served()
     found.settle()
 
