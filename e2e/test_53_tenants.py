@@ -383,8 +383,7 @@ def test_who_changes_the_registrars_stateful_set_is_in_them_until_it_is_deleted(
     kubectl("-n", scene.home, "wait", "--for=condition=Ready", "pod/echo-registrar-1", "--timeout=60s")
     (asked,) = attempt(scene.home, "echo-registrar-1", "thief", control("registrar"))
     assert asked.status == 200, asked
-    # not in the background: the new one would find names taken, and its controller tries again ever more rarely
-    kubectl("-n", scene.home, "delete", "statefulset", "echo-registrar", "--cascade=foreground", "--wait=false")
+    kubectl("-n", scene.home, "delete", "statefulset", "echo-registrar")
     took = until(lambda: _containers(scene) == {"registrar"}, 90, "the registrar's pod is as the operator makes it")
     record_property(
         "figure", f"registrars without a tenant's container {took:.1f} s after their StatefulSet's deletion"

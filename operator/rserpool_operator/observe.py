@@ -129,7 +129,9 @@ async def observe(
     pods = await member_pods(kube, namespace, name)
     selector = ",".join(f"{key}={value}" for key, value in registrar_selector(name).items())
     controller = objects.get(Ref(STATEFUL_SET, namespace, names.registrar_set(name)), {}).get("metadata", {}).get("uid")
-    registrars = [p for p in await kube.list(POD, namespace, selector) if _is_controlled(p, controller)]
+    labelled = await kube.list(POD, namespace, selector)
+    registrars = [pod for pod in labelled if _is_controlled(pod, controller)]
+    former = [pod for pod in labelled if pod not in registrars and _is_of_set(pod, names.registrar_set(name))]
     early = pool is not None and pool.spec.security.enrolment is Enrolment.POD_CERTIFICATE
     return Observed(
         now=now or datetime.now(UTC),
@@ -144,6 +146,7 @@ async def observe(
         cookies=await cookie_state(kube, raw, pool, installation.namespace),
         members=tuple(_member(pod, early=early) for pod in pods),
         registrars=tuple(_registrar(pod, early=early) for pod in registrars),
+        leaving=tuple(sorted(pod["metadata"]["name"] for pod in former)),
         user_namespaces=user_namespaces,
         reports=reports,
         listening=listening,
@@ -344,6 +347,12 @@ async def _user_namespaces(kube: Kube, pool: ServerPool, installation: Installat
 def _is_controlled(pod: Object, uid: object) -> bool:
     owners = pod["metadata"].get("ownerReferences") or []
     return any(o.get("controller") and o.get("uid") == uid for o in owners)
+
+
+def _is_of_set(pod: Object, name: str) -> bool:
+    """Whether some StatefulSet of this name controls a pod; one that was orphaned is the next StatefulSet's."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(o.get("controller") and (o.get("kind"), o.get("name")) == ("StatefulSet", name) for o in owners)
 
 
 def _member(pod: Object, *, early: bool) -> Member:

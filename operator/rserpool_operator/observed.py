@@ -117,6 +117,7 @@ class Observed:
         authority: the CA that signs.
         others: CAs that are being prepared or left, by generation.
         pod_certificates: the cluster knows PodCertificateRequests; not asked of a pool that does without.
+        leaving: pods of a former StatefulSet of ours that are not gone yet: a new one's have the same names.
         foreign: our objects outside the pool's namespace, found by its UID.
         user_namespaces: those whose pods may use the pool, its own included.
         reports: by pod UID.
@@ -135,6 +136,7 @@ class Observed:
     cookies: CookieState = field(default_factory=CookieState)
     members: tuple[Member, ...] = ()
     registrars: tuple[RegistrarPod, ...] = ()
+    leaving: tuple[str, ...] = ()
     user_namespaces: tuple[str, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     listening: timedelta = timedelta.max

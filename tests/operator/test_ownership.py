@@ -16,6 +16,7 @@ from rserpool_operator.kube.kinds import (
     CONFIG_MAP,
     ISSUER,
     NETWORK_POLICY,
+    POD,
     POD_DISRUPTION_BUDGET,
     SECRET,
     SERVICE,
@@ -288,3 +289,40 @@ def test_no_private_key_is_in_what_is_observed_or_planned(caplog: pytest.LogCapt
     for text in (repr(observed), repr(plan(observed, cluster.operator)), caplog.text, str(cluster.status(key))):
         assert body not in text
         assert encoded not in text
+
+
+def test_a_stateful_set_that_was_deleted_is_made_anew_when_its_pods_are_gone() -> None:
+    """Kubernetes' controller finds the names of its pods taken, and tries again ever more rarely."""
+    cluster = Cluster()
+    key = cluster.create(raw_pool(registrars={"replicas": 2}))
+    assert cluster.settle(key)
+    registrars = Ref(STATEFUL_SET, key.namespace, names.registrar_set(key.name))
+    pods = [Ref(POD, key.namespace, f"{registrars.name}-{ordinal}") for ordinal in range(2)]
+    before = {ref: cluster.world.objects[ref]["metadata"]["uid"] for ref in (registrars, *pods)}
+    for pod in pods:  # they end within their grace period only
+        cluster.world.change(pod, lambda live: live["metadata"].update(finalizers=["kubelet"]))
+    cluster.world.remove(registrars)
+    assert cluster.settle(key)
+    assert registrars not in cluster.world.objects
+    assert cluster.condition(key, "RegistrarsReady") == ("False", "RegistrarsStarting")
+    (said,) = [c["message"] for c in cluster.status(key)["conditions"] if c["type"] == "RegistrarsReady"]
+    assert said.endswith(f"deleted are gone: {pods[0].name}, {pods[1].name}")
+    assert cluster.condition(key, "Stalled")[0] == "False"
+    for pod in pods:
+        cluster.world.change(pod, lambda live: live["metadata"].update(finalizers=[]))
+        cluster.world.remove(pod)
+    assert cluster.settle(key)
+    assert cluster.ready(key)
+    assert {ref: cluster.world.objects[ref]["metadata"]["uid"] for ref in before}.items().isdisjoint(before.items())
+
+
+def test_pods_that_a_deleted_stateful_set_left_as_orphans_are_the_new_ones_at_once() -> None:
+    cluster = Cluster()
+    key = cluster.create(raw_pool(registrars={"replicas": 1}))
+    assert cluster.settle(key)
+    registrars = Ref(STATEFUL_SET, key.namespace, names.registrar_set(key.name))
+    pod = Ref(POD, key.namespace, f"{registrars.name}-0")
+    cluster.world.change(pod, lambda live: live["metadata"].update(ownerReferences=[]))
+    cluster.world.remove(registrars)
+    cluster.settle(key)
+    assert registrars in cluster.world.objects

@@ -195,7 +195,8 @@ class Cluster:
             lost = [
                 ref
                 for ref, o in self.world.objects.items()
-                if (owners := o["metadata"].get("ownerReferences"))
+                if "deletionTimestamp" not in o["metadata"]
+                and (owners := o["metadata"].get("ownerReferences"))
                 and not any((ref.namespace, owner["uid"]) in uids for owner in owners)
             ]
             if not lost:

@@ -133,7 +133,7 @@ def _plan(observed: Observed, pool: ServerPool, installation: Installation) -> P
         problem = _name_problem(observed, taken)
     else:
         effects += authority.effects
-        effects += [e for m in wanted if (e := _apply(m, observed)) is not None]
+        effects += [e for m in wanted if not _too_early(m, observed) and (e := _apply(m, observed)) is not None]
         effects += _superfluous(observed, pool, wanted)
         effects += cookies.effects
         problem = (authority.reason, authority.message) if authority.stalled else cookies.problem
@@ -193,6 +193,11 @@ def _wanted(observed: Observed, pool: ServerPool, installation: Installation, ve
     if pool.spec.network_policy:
         yield services.network_policy(pool, uid)
     yield registrars.stateful_set(pool, uid, version, installation)
+
+
+def _too_early(manifest: Object, observed: Observed) -> bool:
+    """Whether a new StatefulSet would find its pods' names taken: its controller tries again ever more rarely."""
+    return manifest["kind"] == "StatefulSet" and bool(observed.leaving) and ref_of(manifest) not in observed.objects
 
 
 def _apply(manifest: Object, observed: Observed) -> Apply | None:

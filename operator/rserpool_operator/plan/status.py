@@ -146,6 +146,8 @@ def registrars_condition(observed: Observed, pool: ServerPool, rollout: Mapping[
     troubles = [f"{p.name}: {p.trouble}" for p in observed.registrars if p.trouble and not p.ready]
     unready = [p.name for p in observed.registrars if not p.ready]
     detail = "; ".join(troubles[:3]) or (f"waiting for {', '.join(unready)}" if unready else "pods are being made")
+    if observed.leaving and not observed.registrars:
+        detail = f"waiting until pods of a StatefulSet that was deleted are gone: {', '.join(observed.leaving[:3])}"
     reason = Reason.REGISTRARS_STARTING
     if troubles:
         reason = Reason.ROLLOUT_STUCK if rollout else Reason.REGISTRARS_UNAVAILABLE
