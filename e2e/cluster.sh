@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# cluster.sh [NAME] : a kind cluster (default: rserpool) of a control plane and two workers, with cert-manager. One that is
-# there already is kept. kind writes where KUBECONFIG says, as it always does.
+# cluster.sh [NAME [kind | cert-manager]] : a kind cluster (default: rserpool) of a control plane and two workers, with
+# cert-manager, or one of both. A cluster that is there already is kept. kind writes where KUBECONFIG says, as it always does.
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 NAME=${1:-rserpool}
+PART=${2:-}
 
 released() { # where there is a registry
   kind create cluster --name "$NAME" --wait 120s --config - <<'Y'
@@ -28,9 +29,11 @@ else
   need kind kubectl helm || exit 1
   create=(released) cert_manager=(released_cert_manager)
 fi
-if has_cluster "$NAME"; then
-  say "The cluster $NAME is there already (kind delete cluster --name $NAME removes it)"
-else
-  timed "kind cluster $NAME" "${create[@]}"
+if [ "$PART" != cert-manager ]; then
+  if has_cluster "$NAME"; then
+    say "The cluster $NAME is there already (kind delete cluster --name $NAME removes it)"
+  else
+    timed "kind cluster $NAME" "${create[@]}"
+  fi
 fi
-timed cert-manager "${cert_manager[@]}"
+if [ "$PART" != kind ]; then timed cert-manager "${cert_manager[@]}"; fi

@@ -5,47 +5,57 @@
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-# Two rows of files are tested at the same time: they leave nodes, operator and chart alone, measure little, and often wait
-# for their pods. Those whose intruders are looked for in the operator's log are in one row. The rest is tested alone, later.
-attacks=(51_attacks 52_revocation 53_tenants 56_pod_certificate 72_report 73_policies)
-case ${1:-use} in
-  use)
-    one=(05_chart 06_monitoring 07_alerts 10_manifests 20_pool 35_load 50_intruders)
-    two=(00_images 22_example 25_other_ways 37_sessions 68_two_pools 70_cli)
-    ;;
-  attacks) one=(51_attacks 52_revocation 53_tenants) two=(72_report) ;;
-  *) one=() two=() ;;
-esac
-files() { # NAMES... : one a line
-  local name
-  for name; do printf 'e2e/test_%s.py\n' "$name"; done
-}
+# Files are tested in waves: rows between bars at the same time, a row's files one after the other. What is tested beside others
+# leaves nodes, operator and chart alone and measures little, or is beside what asks nothing of the operator. Those whose
+# intruders are looked for in the operator's log are in one row. What is in no wave is tested alone, at the end.
+use=(
+  "61_quiet | 00_images 05_chart 06_monitoring"
+  "48_blackout | 07_alerts 10_manifests"
+  "20_pool 25_other_ways 35_load 50_intruders 65_end | 22_example 37_sessions 46_scale 63_versions 68_two_pools 70_cli"
+)
+attacks=(
+  "51_attacks 52_revocation 53_tenants | 72_report"
+  "56_pod_certificate 73_policies"
+)
 start=$SECONDS
 if [ "${STANDING:-}" != before ]; then "$E2E/up.sh"; fi
 say "Cluster ready after $((SECONDS - start)) s"
 cd "$ROOT"
-tests() { .venv/bin/pytest -p no:xdist --timeout 300 --durations 12 --durations-min 10 "$@"; }
 status=0
-if [ ${#one[@]} = 0 ]; then
-  tests e2e "$@" || status=$?
-else
-  log=$CACHE/$E2E_NAME.beside.log
-  mapfile -t here < <(files "${one[@]}")
-  mapfile -t there < <(files "${two[@]}")
-  tests "${here[@]}" >"$log" 2>&1 &
-  pid=$!
-  tests "${there[@]}" || status=$?
-  wait $pid || status=$?
-  cat "$log"
-  say "Two rows: $((SECONDS - start)) s with the cluster"
-  if [ "${1:-use}" = attacks ]; then
-    mapfile -t alone < <(files 56_pod_certificate 73_policies 99_secrets)
-  else
-    mapfile -t tested < <(files "${one[@]}" "${two[@]}" "${attacks[@]}")
-    alone=(e2e "${tested[@]/#/--ignore=}")
-  fi
-  tests "${alone[@]}" || status=$?
-fi
+tests() { .venv/bin/pytest -p no:xdist --timeout 300 --durations 0 --durations-min 4 "$@"; }
+files() { # NAMES... : one a line
+  local name
+  for name; do printf 'e2e/test_%s.py\n' "$name"; done
+}
+wave() { # ROWS
+  local rows row i log=$CACHE/$E2E_NAME.row pids=() names
+  IFS='|' read -ra rows <<<"$1"
+  for i in "${!rows[@]}"; do
+    read -ra row <<<"${rows[i]}"
+    mapfile -t names < <(files "${row[@]}")
+    tests "${names[@]}" >"$log$i.log" 2>&1 &
+    pids+=($!)
+  done
+  for i in "${!rows[@]}"; do
+    wait "${pids[i]}" || status=$?
+    cat "$log$i.log"
+  done
+  say "$((SECONDS - start)) s with the cluster"
+}
+waves() { # WAVES...
+  local rows
+  for rows; do wave "$rows"; done
+}
+case ${1:-} in
+  use)
+    waves "${use[@]}"
+    read -ra tested <<<"${use[*]//|/} ${attacks[*]//|/}"
+    mapfile -t tested < <(files "${tested[@]}")
+    tests e2e "${tested[@]/#/--ignore=}" || status=$?
+    ;;
+  attacks) waves "${attacks[@]}" 99_secrets ;;
+  *) tests e2e "$@" || status=$? ;;
+esac
 if [ "$status" != 0 ]; then
   say "The cluster is left as it is: export KUBECONFIG=$E2E_KUBECONFIG; make e2e-down removes it"
   exit "$status"

@@ -96,6 +96,7 @@ def home(cluster: Cluster) -> Iterator[str]:
         apps.until_ready(name)
         apps.until_pods_ready(name, "busy", ELEMENTS)
         apps.until_members(name, "echo", ELEMENTS)
+        apps.until_pods_ready(name, "asker", 1)
         yield name
 
 

@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
-from harness import apps, operators
+from harness import apps, operators, pools
 from harness.cluster import SYSTEM
 from harness.command import rserpool
-from harness.kubectl import Manifest, apply, conditions, events, get, kubectl
+from harness.kubectl import apply, conditions, events, get, kubectl
 from harness.manifests import certificate, issuer
-from harness.pools import pods_of
 from harness.waiting import NotYet, wait_for
 
 pytestmark = [
@@ -113,14 +112,7 @@ def until(namespace: str, pool: str, what: str, true: Callable[[dict[str, Any]],
 
 def lives(namespace: str, pool: str) -> dict[str, tuple[str, int]]:
     """UID of each pod of a pool, and how often its containers were started again."""
-    pods = pods_of("StatefulSet", f"{pool}-registrar", namespace=namespace) + apps.pods(namespace, pool)
-    return {p["metadata"]["name"]: (p["metadata"]["uid"], _restarts(p)) for p in pods}
-
-
-def _restarts(pod: Manifest) -> int:
-    status = pod["status"]
-    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    return sum(int(c["restartCount"]) for c in containers)
+    return pools.lives([*pools.registrar_pods(namespace, pool), *apps.pods(namespace, pool)])
 
 
 def secrets(namespace: str, pool: str) -> list[str]:

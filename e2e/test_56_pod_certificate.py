@@ -20,6 +20,7 @@ from charts.rendering import template
 from harness import apps, operators
 from harness.intruder import attempt, enrol, stranger, who
 from harness.kubectl import KubectlError, Manifest, apply, conditions, events, get, kubectl
+from harness.pools import restarts
 from harness.waiting import NotYet, wait_for
 
 POOL: Final = "kubelets"
@@ -67,11 +68,6 @@ def renewals(home: str, pod: Manifest) -> float:
     )
     page = operators.page(pod["metadata"]["name"], namespace=home, port=port)
     return operators.total(operators.samples(page, RENEWALS))
-
-
-def restarts(pod: Manifest) -> int:
-    statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"]["containerStatuses"]]
-    return sum(int(s["restartCount"]) for s in statuses)
 
 
 def test_such_a_pool_is_ready_its_members_register_and_a_user_is_served_over_tls(home: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new operator restarts nothing; a new version replaces one registrar after another, and stops at a bad one."""
+"""A new operator restarts nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from harness import apps, helm, operators
 from harness.cluster import Cluster
-from harness.kubectl import Manifest, apply, conditions, get, kubectl
-from harness.pools import pods_of
+from harness.kubectl import apply, get, kubectl
+from harness.pools import lives, registrar_pods
 from harness.waiting import NotYet, wait_for
 
 REGISTRARS = 3
@@ -25,34 +25,10 @@ def _members(namespace: str) -> None:
     apps.until_served(namespace, "user")
 
 
-def lives(pods: list[Manifest]) -> dict[str, tuple[str, int]]:
-    """UID of each pod, and how often its containers were started again."""
-    return {
-        p["metadata"]["name"]: (
-            p["metadata"]["uid"],
-            sum(
-                c["restartCount"]
-                for c in [*p["status"].get("initContainerStatuses", []), *p["status"].get("containerStatuses", [])]
-            ),
-        )
-        for p in pods
-    }
-
-
-def registrars(namespace: str) -> list[Manifest]:
-    return sorted(
-        pods_of("StatefulSet", "echo-registrar", namespace=namespace), key=lambda p: str(p["metadata"]["name"])
-    )
-
-
-def images(namespace: str) -> list[str]:
-    return [p["spec"]["containers"][0]["image"] for p in registrars(namespace)]
-
-
 def test_another_operator_with_other_values_restarts_no_registrar_and_no_application(
     namespace: str, cluster: Cluster, record_property: Any
 ) -> None:
-    before = lives(registrars(namespace) + apps.pods(namespace, "echo"))
+    before = lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo"))
     template = get("statefulset", "echo-registrar", "-n", namespace)["spec"]["template"]
     with helm.as_before() as given:
         helm.install(
@@ -80,7 +56,7 @@ def test_another_operator_with_other_values_restarts_no_registrar_and_no_applica
 
         wait_for(looked, 60, "the new leader has looked at the pools, and their processes have found it")
         apps.until_ready(namespace)
-        assert lives(registrars(namespace) + apps.pods(namespace, "echo")) == before
+        assert lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo")) == before
         assert get("statefulset", "echo-registrar", "-n", namespace)["spec"]["template"] == template
         assert apps.server_pool(namespace)["status"]["version"] == cluster.version
         # a member that comes now fits the registrars
@@ -91,68 +67,9 @@ def test_another_operator_with_other_values_restarts_no_registrar_and_no_applica
         }
     operators.until_complete()
     apps.until_members(namespace, "echo", 3)
-    after = lives(registrars(namespace) + apps.pods(namespace, "echo"))
+    after = lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo"))
     assert {name: life for name, life in after.items() if name in before} == before
     asked = apps.asked(namespace, "user")
     failed = apps.failures(asked)
     record_property("figure", f"helm upgrade and back: {len(asked)} requests meanwhile, {len(failed)} failed")
     assert failed == []
-
-
-def test_another_version_of_the_pool_replaces_one_registrar_at_a_time(namespace: str, cluster: Cluster) -> None:
-    before, most = lives(registrars(namespace)), 0
-    kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", _version(cluster.next_version))
-
-    def replaced() -> bool:
-        nonlocal most
-        pods = registrars(namespace)
-        most = max(most, REGISTRARS - sum(apps.is_ready(p) and "deletionTimestamp" not in p["metadata"] for p in pods))
-        now = {p["spec"]["containers"][0]["image"] for p in pods}
-        if now != {f"rserpool-node:{cluster.next_version}"} or not all(apps.is_ready(p) for p in pods):
-            raise NotYet(now)
-        return len(pods) == REGISTRARS
-
-    wait_for(replaced, 120, "all registrars run the new version", every=0.1)
-    assert most == 1, f"{most} registrars were away at a time"
-    after = lives(registrars(namespace))
-    assert not set(after.values()) & set(before.values())
-    found = apps.until_ready(namespace)
-    assert found["status"]["version"] == cluster.next_version
-    assert found["status"]["elements"]["outdated"] == 3
-    apps.until_members(namespace, "echo", 3)
-    assert apps.failures(apps.asked(namespace, "user")) == []
-
-
-def test_a_version_that_does_not_start_stops_at_the_first_registrar_and_is_undone(
-    namespace: str, cluster: Cluster, record_property: Any
-) -> None:
-    before = lives(registrars(namespace))
-    kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", _version("no-such-version"))
-
-    def stuck() -> Manifest:
-        said = conditions(apps.server_pool(namespace))
-        if said["Stalled"]["reason"] != "RolloutStuck":
-            raise NotYet({kind: (c["status"], c["reason"], c["message"]) for kind, c in said.items()})
-        return said["RegistrarsReady"]
-
-    told = wait_for(stuck, 90, "the pool says that its rollout is stuck")
-    assert (told["status"], told["reason"]) == ("False", "RolloutStuck")
-    assert f"echo-registrar-{REGISTRARS - 1}" in told["message"]
-    others = {name: life for name, life in before.items() if not name.endswith(f"-{REGISTRARS - 1}")}
-    assert {name: life for name, life in lives(registrars(namespace)).items() if name in others} == others
-    assert conditions(apps.server_pool(namespace))["Ready"]["status"] == "True"
-    apps.until_members(namespace, "echo", 3, registrars=REGISTRARS - 1)
-    kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", _version(cluster.next_version))
-    apps.until_ready(namespace)
-    assert images(namespace) == [f"rserpool-node:{cluster.next_version}"] * REGISTRARS
-    assert {name: life for name, life in lives(registrars(namespace)).items() if name in others} == others
-    apps.until_members(namespace, "echo", 3)
-    asked = apps.asked(namespace, "user")
-    slowest = max(r.resolve for r in asked)
-    record_property("figure", f"rolling, stuck and undone: {len(asked)} requests, slowest resolve() {slowest:.2f} s")
-    assert slowest < 3.0
-    assert apps.failures(asked) == []
-
-
-def _version(tag: str) -> str:
-    return f'{{"spec":{{"version":"{tag}"}}}}'

@@ -15,6 +15,14 @@ failed() { # what there is to see of a cluster that did not become ready
   [ ! -x "$ROOT/.venv/bin/python" ] || [ ! -e "$E2E_KUBECONFIG" ] || PYTHONPATH=$E2E "$ROOT/.venv/bin/python" -m harness.artefacts up || true
   die "The cluster of the end-to-end tests did not become ready; it is left as it is: make e2e-down removes it"
 }
-"$E2E/cluster.sh" "$E2E_NAME" || failed
+# Much of this is waiting: images are built beside the cluster, and cert-manager starts beside their way into the nodes.
+early=
+if ! offline || docker image inspect "$OFFLINE_PYTHON" >/dev/null 2>&1; then # or both would install what they need
+  REGISTRY='' "$E2E/images.sh" build "$VERSION-next" >/dev/null 2>&1 & early=$! # install.sh builds too, and says what is wrong
+fi
+"$E2E/cluster.sh" "$E2E_NAME" kind || failed
+[ -z "$early" ] || wait "$early" || true
+"$E2E/cluster.sh" "$E2E_NAME" cert-manager & beside=$!
 "$E2E/install.sh" "$E2E_NAME" "$VERSION-next" || failed
+wait "$beside" || failed
 say "Ready: export KUBECONFIG=$E2E_KUBECONFIG"

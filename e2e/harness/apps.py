@@ -264,6 +264,7 @@ def until_members(namespace: str, name: str, members: int, *, registrars: int = 
         lambda: agreement(namespace, name, registrars=registrars, elements=members),
         timeout,
         f"{registrars} registrars of {namespace}/{name} agree on {members} elements",
+        every=0.5,  # a look starts a process in each of them
     )
 
 

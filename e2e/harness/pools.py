@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -35,10 +35,26 @@ def pods_of(kind: str, name: str, *, namespace: str) -> list[Manifest]:
     ]
 
 
+def registrar_pods(namespace: str, pool: str) -> list[Manifest]:
+    """The pool's registrar pods by name, whatever state they are in."""
+    found = pods_of("StatefulSet", f"{pool}-registrar", namespace=namespace)
+    return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def restarts(pod: Manifest) -> int:
+    """How often containers of a pod were started again."""
+    both = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
+    return sum(int(status["restartCount"]) for status in both)
+
+
+def lives(pods: Iterable[Manifest]) -> dict[str, tuple[str, int]]:
+    """UID of each pod, and how often its containers were started again, by name."""
+    return {pod["metadata"]["name"]: (pod["metadata"]["uid"], restarts(pod)) for pod in pods}
+
+
 def registrars(namespace: str, pool: str) -> list[str]:
     """Names of the pool's registrar pods that run."""
-    pods = pods_of("StatefulSet", f"{pool}-registrar", namespace=namespace)
-    return sorted(p["metadata"]["name"] for p in pods if p["status"].get("phase") == "Running")
+    return [p["metadata"]["name"] for p in registrar_pods(namespace, pool) if p["status"].get("phase") == "Running"]
 
 
 def dump(namespace: str, pod: str, container: str = "registrar") -> Dump:

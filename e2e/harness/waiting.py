@@ -23,8 +23,9 @@ class TooLateError(AssertionError):
 def wait_for(condition: Callable[[], T | None], timeout: float, what: str, *, every: float = 0.25) -> T:
     """Look until `condition` gives something true; returns that.
 
-    A condition that does not hold yet gives something false, raises `NotYet`, fails an assertion, or finds another
-    number of things than it unpacks; that kubectl fails is taken for the same, since pods and nodes come and go here.
+    A condition that does not hold yet gives something false, raises `NotYet`, fails an assertion, finds another number
+    of things than it unpacks, or misses something (who has only just begun tells little of himself); that kubectl fails
+    is taken for the same, since pods and nodes come and go here.
 
     Raises:
         TooLateError: it did not within `timeout` seconds; says what was last seen.
@@ -34,7 +35,7 @@ def wait_for(condition: Callable[[], T | None], timeout: float, what: str, *, ev
         seen: object
         try:
             value = condition()
-        except (NotYet, AssertionError, ValueError, KubectlError) as e:
+        except (NotYet, AssertionError, ValueError, LookupError, KubectlError) as e:
             seen = e
         else:
             if value:

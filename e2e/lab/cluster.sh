@@ -23,6 +23,9 @@ kubeadmConfigPatches:
 - |
   kind: KubeletConfiguration
   failCgroupV1: false
+- |
+  kind: ClusterConfiguration
+  etcd: {local: {extraArgs: [{name: unsafe-no-fsync, value: "true"}]}} # what is in it is worth nothing tomorrow
 Y
 mapfile -t NODES < <(kind get nodes --name "$NAME")
 k() { kubectl --context "kind-$NAME" "$@"; }
