@@ -22,6 +22,7 @@ from rserpool.transport.leaves import Leaves
 from rserpool.transport.security import Security
 from rserpool.transport.stream import ByteStream, Cause, Ending, describe
 from rserpool.transport.tls import TlsEngine
+from rserpool.transport.turns import Turns
 from rserpool.wire import Address, DecodeError, Framer, Ppid, canonical_address
 
 BACKLOG: Final = 1024
@@ -84,6 +85,7 @@ class TcpLink(Link):
             stream.unread_at_most = ANONYMOUS_UNREAD
         else:
             self._framer = Framer()
+        self._turns = Turns(stream, self._heard)
         stream.on_bytes = self._received
         stream.on_end = self._ended
 
@@ -97,12 +99,14 @@ class TcpLink(Link):
     def close(self, reason: str) -> None:
         """End the association after what is queued."""
         del reason
+        self._turns.leave()
         self._stream.close()
         self._gone(self)
 
     def abort(self, reason: str) -> None:
         """End the association at once."""
         del reason
+        self._turns.leave()
         self._stream.abort()
         self._gone(self)
 
@@ -120,16 +124,19 @@ class TcpLink(Link):
         try:
             messages = self._framer.feed(data)
         except DecodeError as e:
-            self.abort(str(e))
-            self._handler.refused("2.10", str(self), "message", str(e))
-            self._handler.down(self, str(e))
+            if self._turns.finish():
+                self.abort(str(e))
+                self._handler.refused("2.10", str(self), "message", str(e))
+                self._handler.down(self, str(e))
             return
-        for message in messages:
-            if self._stream.is_over:  # the one before it was reason enough to end
-                return
-            self._handler.message(self, message)
+        self._turns.add(messages)
+
+    def _heard(self, message: bytes) -> None:
+        self._handler.message(self, message)
 
     def _ended(self, ending: Ending) -> None:
+        if not self._turns.finish():
+            return
         self._gone(self)
         if ending.cause is Cause.TAMPERED:
             self._handler.refused("2.10", str(self), "TLS record", ending.reason)

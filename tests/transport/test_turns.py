@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who says much is heard in turns with others, in order and to the end, and waits while it is not heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+
+from rserpool.transport.stream import ByteStream
+from rserpool.transport.turns import AT_ONCE, Turns
+
+MANY = 3 * AT_ONCE + 1
+
+
+class Stream:
+    """A connection of which only this matters."""
+
+    def __init__(self) -> None:
+        self.paused = False
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        assert self.paused
+        self.paused = False
+
+
+class Peer:
+    """Its turns, and what was heard of it."""
+
+    def __init__(self, react: Callable[[Peer, bytes], None] = lambda _peer, _message: None) -> None:
+        self.stream = Stream()
+        self.heard: list[bytes] = []
+        self.react = react
+        self.turns = Turns(cast("ByteStream", self.stream), self.hear)
+
+    def hear(self, message: bytes) -> None:
+        self.heard.append(message)
+        self.react(self, message)
+
+    def says(self, first: int, count: int) -> None:
+        self.turns.add(numbered(first, count))
+
+
+def numbered(first: int, count: int) -> list[bytes]:
+    return [str(number).encode() for number in range(first, first + count)]
+
+
+def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        asyncio.run(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@running
+async def test_a_few_messages_are_heard_at_once() -> None:
+    peer = Peer()
+    peer.says(0, AT_ONCE)
+    assert peer.heard == numbered(0, AT_ONCE)
+    assert not peer.stream.paused
+
+
+@running
+async def test_of_many_a_part_is_heard_in_each_turn_and_the_peer_waits_until_all_are() -> None:
+    peer = Peer()
+    peer.says(0, MANY)
+    for turn in range(1, 4):
+        assert peer.heard == numbered(0, turn * AT_ONCE)
+        assert peer.stream.paused
+        await asyncio.sleep(0)
+    assert peer.heard == numbered(0, MANY)
+    assert not peer.stream.paused
+
+
+@running
+async def test_another_peer_is_heard_between_two_turns() -> None:
+    flooding, honest = Peer(), Peer()
+    flooding.says(0, MANY)
+    asyncio.get_running_loop().call_soon(honest.says, 0, 1)
+    await asyncio.sleep(0)
+    assert honest.heard == numbered(0, 1)
+    assert len(flooding.heard) < MANY
+
+
+@running
+async def test_what_comes_while_something_waits_is_heard_behind_it() -> None:
+    """TLS has several pieces in one reading."""
+    peer = Peer()
+    peer.says(0, MANY)
+    peer.says(MANY, 2)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert peer.heard == numbered(0, MANY + 2)
+    assert not peer.stream.paused
+
+
+@running
+async def test_when_the_connection_ends_all_that_was_said_is_heard() -> None:
+    peer = Peer()
+    peer.says(0, MANY)
+    assert peer.turns.finish()
+    assert peer.heard == numbered(0, MANY)
+    await asyncio.sleep(0)
+    assert peer.heard == numbered(0, MANY)
+
+
+@pytest.mark.parametrize("at", [0, AT_ONCE - 1, AT_ONCE, MANY - 2])
+def test_nothing_is_heard_behind_a_message_that_made_us_leave(at: int) -> None:
+    def leave(peer: Peer, message: bytes) -> None:
+        if message == str(at).encode():
+            peer.turns.leave()
+
+    async def main() -> None:
+        peer = Peer(leave)
+        peer.says(0, MANY)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert peer.heard == numbered(0, at + 1)
+        assert not peer.turns.finish()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at", [0, AT_ONCE, MANY - 2])
+def test_nor_behind_one_whose_answer_ended_the_connection(at: int) -> None:
+    """As one that the peer does not read."""
+    ended = []
+
+    def end(peer: Peer, message: bytes) -> None:
+        if message == str(at).encode():
+            ended.append(peer.turns.finish())
+
+    async def main() -> None:
+        peer = Peer(end)
+        peer.says(0, MANY)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert peer.heard == numbered(0, at + 1)
+
+    asyncio.run(main())
+    assert ended == [True], "and its end is told"
