@@ -22,7 +22,7 @@ if [ "${STANDING:-}" != before ]; then "$E2E/up.sh"; fi
 say "Cluster ready after $((SECONDS - start)) s"
 cd "$ROOT"
 status=0
-tests() { .venv/bin/pytest -p no:xdist --timeout 300 --durations 0 --durations-min 4 "$@"; }
+tests() { .venv/bin/pytest -p no:xdist --timeout 300 --durations 12 --durations-min 10 "$@"; }
 files() { # NAMES... : one a line
   local name
   for name; do printf 'e2e/test_%s.py\n' "$name"; done
