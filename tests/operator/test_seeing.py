@@ -142,13 +142,13 @@ class Seen:
         self.left: list[tuple[Key, str]] = []
         self.happenings = Happenings(self.boards, self, self.looked.append, self._left)  # type: ignore[arg-type] # all of a Kube that is used here
         self.names: dict[str, str] = {}
-        self.again = 0
+        self.again: list[Key] = []
 
     def _left(self, key: Key, pod: Mapping[str, Any]) -> None:
         self.left.append((key, pod["metadata"]["name"]))
 
-    def look_again(self) -> None:
-        self.again += 1
+    def look_again(self, key: Key) -> None:
+        self.again.append(key)
 
     def remember_pod(self, uid: str, name: str) -> None:
         self.names[uid] = name
@@ -212,12 +212,12 @@ def test_a_pod_that_had_ended_when_the_operator_began_has_ended() -> None:
 def test_pools_and_their_objects_and_namespaces_lead_to_looks() -> None:
     seen = Seen()
     seen.happenings.seen("serverpools", "ADDED", raw_pool())
-    assert (seen.looked, seen.again, seen.happenings.pools) == ([KEY], 1, {KEY})
+    assert (seen.looked, seen.again, seen.happenings.pools) == ([KEY], [KEY], {KEY})
     labels = {names.OWNER_LABEL: "echo", names.OWNER_NAMESPACE_LABEL: "demo"}
     for plural, where in (("secrets", "system"), ("statefulsets", "demo"), ("configmaps", "friend")):
         seen.happenings.seen(plural, "MODIFIED", {"metadata": {"namespace": where, "name": "x", "labels": labels}})
     assert seen.looked == [KEY] * 4
-    assert seen.again == 2  # whom to believe follows from the pool, and from the Secret of its authority
+    assert seen.again == [KEY] * 2  # whom to believe follows from the pool, and from the Secret of its authority
     seen.happenings.seen("services", "DELETED", {"metadata": {"namespace": "demo", "name": "x", "labels": {}}})
     assert len(seen.looked) == 4
     space: Object = {"metadata": {"name": "friend", "labels": {"team": "a"}}}
