@@ -16,7 +16,10 @@ SETTLED = 60
 
 def test_with_nothing_to_do_the_operator_writes_nothing(namespace: str, record_property: Any) -> None:
     operators.until_complete()
-    apply([apps.pool(replicas=2), apps.echo(replicas=3)], namespace=namespace)
+    pools = [apps.pool(replicas=2), apps.pool("other", signer="CertManager", replicas=1)]
+    apply([*pools, apps.echo(replicas=3)], namespace=namespace)
+    apps.until_pods_ready(namespace, "echo", 3)
+    apps.until_members(namespace, "echo", 3, registrars=2)
 
     def settled() -> bool:
         for found in get("serverpools", "-A"):
@@ -29,7 +32,6 @@ def test_with_nothing_to_do_the_operator_writes_nothing(namespace: str, record_p
         return True
 
     wait_for(settled, 120, "all pools are settled")
-    apps.until_pods_ready(namespace, "echo", 3)
     objects, writes = leavings.ours(), operators.writes("leases")
     names = [p["metadata"]["name"] for p in operators.replicas()]
     time.sleep(SETTLED)  # what is measured is that nothing happens in it
