@@ -26,7 +26,10 @@ def home(cluster: Cluster) -> Iterator[str]:
     """A pool of three registrars, and a user of all its elements."""
     del cluster
     with fresh("e2e-46-scale") as name:
-        apply([apps.pool(), apps.echo(replicas=ELEMENTS), apps.user("user", each=True)], namespace=name)
+        apply(
+            [apps.pool(), apps.echo(replicas=ELEMENTS), apps.user("user", each=True, environment=apps.PATIENT)],
+            namespace=name,
+        )
         apps.until_ready(name)
         apps.until_pods_ready(name, "echo", ELEMENTS)
         apps.until_members(name, "echo", ELEMENTS)

@@ -21,7 +21,7 @@ def _members(namespace: str) -> None:
     apply([apps.pool(), apps.echo(replicas=3)], namespace=namespace)
     apps.until_ready(namespace)
     apps.until_members(namespace, "echo", 3)
-    apply(apps.user("user"), namespace=namespace)
+    apply(apps.user("user", environment=apps.PATIENT), namespace=namespace)
     apps.until_served(namespace, "user")
 
 

@@ -47,7 +47,10 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
 ) -> None:
     with fresh("e2e-other") as other:
         for home in (namespace, other):
-            apply([apps.pool(replicas=2), apps.echo(replicas=2), apps.user("user")], namespace=home)
+            apply(
+                [apps.pool(replicas=2), apps.echo(replicas=2), apps.user("user", environment=apps.PATIENT)],
+                namespace=home,
+            )
         for home in (namespace, other):
             apps.until_ready(home)
             apps.until_members(home, "echo", 2, registrars=2)

@@ -18,6 +18,8 @@ SIDECAR: Final = "rserpool-sidecar"
 """The container that the webhook adds."""
 PORT: Final = 7007
 RESOURCES: Final = {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
+PATIENT: Final = {"WAIT": "8"}
+"""Of users beside other tests: an application that has no processor for a second is no fault of ours."""
 MEASURES: Final = {"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 
 ECHO: Final = """
@@ -55,6 +57,7 @@ from rserpool.handlespace import describe_transport
 
 handle, every = os.environ["HANDLE"], float(os.environ.get("EVERY", "0.05"))
 first, patience = None if os.environ.get("EACH") else 1, float(os.environ.get("PATIENCE", "1"))
+wait = float(os.environ.get("WAIT", "2"))
 count = int(os.environ.get("USERS", "1"))
 
 def say(**fields):
@@ -73,7 +76,7 @@ async def once(users, number):
     for element in resolution.elements[:first]:
         address, began = str(element.transport.address), time.time()
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(wait):
                 reader, writer = await asyncio.open_connection(address, element.transport.port)
                 writer.write(b"hello %d\\n" % number)
                 answer = (await reader.readline()).decode().split()
