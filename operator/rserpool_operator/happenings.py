@@ -58,7 +58,7 @@ class Happenings:
                 self._object(plural, body)
 
     def _pool(self, kind: str, body: Mapping[str, Any]) -> None:
-        key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        key = Key.of(body)
         if kind == "DELETED":
             self.pools.discard(key)
         else:

@@ -37,6 +37,10 @@ class Installation:
     watch: tuple[str, ...] = ()
     log_format: str = "text"
 
+    def serves(self, namespace: str) -> bool:
+        """Whether pools of that namespace are this operator's."""
+        return not self.watch or namespace in self.watch
+
     def image_of(self, version: str) -> str:
         """The node image of a version."""
         return f"{self.image}:{version or self.version}"

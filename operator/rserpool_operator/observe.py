@@ -36,6 +36,7 @@ from rserpool_operator.kube.kinds import (
     SERVICE,
     SERVICE_ACCOUNT,
     STATEFUL_SET,
+    controller_of,
 )
 from rserpool_operator.manifests.common import registrar_selector
 from rserpool_operator.observed import AuthorityState, CookieState, Member, Observed, RegistrarPod, Report
@@ -128,10 +129,14 @@ async def observe(
     authorities = await _authorities(kube, pool, raw, installation, objects) if pool is not None else ()
     pods = await member_pods(kube, namespace, name)
     selector = ",".join(f"{key}={value}" for key, value in registrar_selector(name).items())
-    controller = objects.get(Ref(STATEFUL_SET, namespace, names.registrar_set(name)), {}).get("metadata", {}).get("uid")
-    labelled = await kube.list(POD, namespace, selector)
-    registrars = [pod for pod in labelled if _is_controlled(pod, controller)]
-    former = [pod for pod in labelled if pod not in registrars and _is_of_set(pod, names.registrar_set(name))]
+    ours = Ref(STATEFUL_SET, namespace, names.registrar_set(name))
+    present = objects[ours]["metadata"]["uid"] if ours in objects else ""
+    registrars: list[Object] = []
+    former: list[Object] = []
+    for pod in await kube.list(POD, namespace, selector):
+        controller = controller_of(pod)  # of a pod that was orphaned, the next StatefulSet will be it
+        if (controller.get("kind"), controller.get("name")) == (STATEFUL_SET.kind, ours.name):
+            (registrars if controller.get("uid") == present else former).append(pod)
     early = pool is not None and pool.spec.security.enrolment is Enrolment.POD_CERTIFICATE
     return Observed(
         now=now or datetime.now(UTC),
@@ -338,21 +343,10 @@ async def _user_namespaces(kube: Kube, pool: ServerPool, installation: Installat
     found = {home}
     for namespace in await kube.list(NAMESPACE):
         metadata = namespace["metadata"]
-        served = not installation.watch or metadata["name"] in installation.watch
+        served = installation.serves(metadata["name"])
         if served and "deletionTimestamp" not in metadata and selects(selector, metadata.get("labels") or {}):
             found.add(metadata["name"])
     return tuple(sorted(found))
-
-
-def _is_controlled(pod: Object, uid: object) -> bool:
-    owners = pod["metadata"].get("ownerReferences") or []
-    return any(o.get("controller") and o.get("uid") == uid for o in owners)
-
-
-def _is_of_set(pod: Object, name: str) -> bool:
-    """Whether some StatefulSet of this name controls a pod; one that was orphaned is the next StatefulSet's."""
-    owners = pod["metadata"].get("ownerReferences") or []
-    return any(o.get("controller") and (o.get("kind"), o.get("name")) == ("StatefulSet", name) for o in owners)
 
 
 def _member(pod: Object, *, early: bool) -> Member:

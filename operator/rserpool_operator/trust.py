@@ -60,11 +60,11 @@ class _Claim:
     Attributes:
         rank: those that we made come before those that users brought, even where a pool moves from one to the other;
             those of older pools before those of younger ones.
-        name: of the pool, with its namespace.
+        pool: whose.
     """
 
     rank: tuple[bool, str]
-    name: tuple[str, str]
+    pool: Key
     certificates: tuple[x509.Certificate, ...]
 
 
@@ -92,10 +92,6 @@ class _Authorities(Kube):
         return known if known is not None else await self._kube.get(kind, namespace, name)
 
 
-def _key_of(raw: Object) -> Key:
-    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
-
-
 def _without_key(secret: Object) -> Object:
     data = {key: value for key, value in (secret.get("data") or {}).items() if key == CERTIFICATE}
     return {"metadata": secret["metadata"], "data": data}
@@ -116,9 +112,10 @@ class Truster:
         self._serving = serving
         self._shown = serving()
         self._claims: dict[Key, list[_Claim]] = {}
-        self._bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
+        self._bundles: dict[Key, tuple[x509.Certificate, ...]] = {}
         self._trusted: frozenset[bytes] = frozenset()
-        self._disbelieved: frozenset[tuple[str, str]] = frozenset()
+        self._disbelieved: frozenset[Key] = frozenset()
+        self._reading = asyncio.Lock()  # or who reads all puts back what he read of a pool before somebody else did
         self._stale: set[Key] = set()
         self._changed = asyncio.Event()
         self._pods: dict[str, str] = {}
@@ -141,7 +138,7 @@ class Truster:
     async def run(self) -> None:
         """Keep the bundles current, for ever: a pool's when it has changed, all of them now and then."""
         loop = asyncio.get_running_loop()
-        due = began = loop.time()
+        due = loop.time()
         while True:
             self._changed.clear()
             began = loop.time()
@@ -153,7 +150,7 @@ class Truster:
                     await self._read(self._stale)
             except KubeError as e:
                 _log.warning("the pools' authorities cannot be read: %s", e)
-                due = loop.time() + min(PATIENCE, LEAST)
+                due = loop.time() + LEAST
             try:
                 async with asyncio.timeout_at(due):
                     await self._changed.wait()
@@ -167,11 +164,13 @@ class Truster:
         Raises:
             KubeError: they cannot be read; the former ones stay.
         """
-        self._stale.clear()  # before: they may change again meanwhile
-        pools = [raw for ns in self._installation.watch or (None,) for raw in await self._kube.list(SERVER_POOL, ns)]
-        authorities = await _Authorities.read(self._kube, self._installation.namespace)
-        self._claims = {_key_of(raw): await self._claims_of(authorities, raw) for raw in pools}
-        self._believe()
+        async with self._reading:
+            self._stale.clear()  # before: they may change again meanwhile
+            spaces = self._installation.watch or (None,)
+            pools = [raw for namespace in spaces for raw in await self._kube.list(SERVER_POOL, namespace)]
+            authorities = await _Authorities.read(self._kube, self._installation.namespace)
+            self._claims = {Key.of(raw): await self._claims_of(authorities, raw) for raw in pools}
+            self._believe()
 
     async def _read(self, keys: Iterable[Key]) -> None:
         """Read the bundles of some pools; of one that is gone nothing is left.
@@ -179,22 +178,23 @@ class Truster:
         Raises:
             KubeError: one cannot be read; the former ones stay.
         """
-        for key in tuple(keys):
-            self._stale.discard(key)  # before: it may change again meanwhile
-            try:
-                raw = await self._kube.get(SERVER_POOL, key.namespace, key.name)
-                claims = await self._claims_of(self._kube, raw) if raw is not None else []
-            except KubeError:
-                self._stale.add(key)
-                raise
-            self._claims[key] = claims
-            if not claims:
-                del self._claims[key]
-        self._believe()
+        async with self._reading:
+            for key in tuple(keys):
+                self._stale.discard(key)  # before: it may change again meanwhile
+                try:
+                    raw = await self._kube.get(SERVER_POOL, key.namespace, key.name)
+                    claims = await self._claims_of(self._kube, raw) if raw is not None else []
+                except KubeError:
+                    self._stale.add(key)
+                    raise
+                self._claims.pop(key, None)
+                if claims:
+                    self._claims[key] = claims
+            self._believe()
 
     def _believe(self) -> None:
         """Work out whom to believe, of all that pools trust."""
-        bundles: dict[tuple[str, str], tuple[x509.Certificate, ...]] = {}
+        bundles: dict[Key, tuple[x509.Certificate, ...]] = {}
         by_subject: dict[x509.Name, x509.Certificate] = {}
         disbelieved = set()
         claims = [claim for found in self._claims.values() for claim in found]
@@ -202,12 +202,12 @@ class Truster:
             own = {c.subject: c for c in claim.certificates}
             if any(by_subject.get(c.subject, own[c.subject]) != c for c in claim.certificates):
                 # OpenSSL finds an issuer by its name: two with one name would get into each other's way
-                disbelieved.add(claim.name)
+                disbelieved.add(claim.pool)
                 continue
             by_subject |= own
-            bundles[claim.name] = (*bundles.get(claim.name, ()), *claim.certificates)
-        for namespace, name in sorted(disbelieved - self._disbelieved):
-            _log.warning("%s/%s: its authority has the name of another one and is not believed", namespace, name)
+            bundles[claim.pool] = (*bundles.get(claim.pool, ()), *claim.certificates)
+        for key in sorted(disbelieved - self._disbelieved):
+            _log.warning("%s: its authority has the name of another one and is not believed", key)
         self._bundles, self._disbelieved = bundles, frozenset(disbelieved)
         trusted = frozenset(c.public_bytes(Encoding.DER) for certificates in bundles.values() for c in certificates)
         serving = self._serving()
@@ -219,11 +219,11 @@ class Truster:
         pool, _ = read_pool(raw)
         if pool is None:
             return []
-        name, since = (pool.metadata.namespace, pool.metadata.name), raw["metadata"].get("creationTimestamp") or ""
+        since = raw["metadata"].get("creationTimestamp") or ""
         claims = []
         try:
             for signer, pem in await authorities_of(authorities, raw, pool, self._installation.namespace):
-                claims.append(_Claim((not is_ours(signer), since), name, certificates_from_pem(pem)))
+                claims.append(_Claim((not is_ours(signer), since), Key.of(raw), certificates_from_pem(pem)))
         except (AuthorityError, ValueError):
             pass
         return claims
@@ -243,20 +243,17 @@ class Truster:
         identity = leaf.identity
         if identity.trust_domain != self._installation.trust_domain:
             raise TrustError(f"{identity} is of another trust domain")
-        key = (identity.namespace, identity.pool)
+        key = Key(identity.namespace, identity.pool)
         now = asyncio.get_running_loop().time()
-        if key not in self._bundles and self._serves(identity.namespace) and now - self._asked > LEAST:
+        if key not in self._bundles and self._installation.serves(key.namespace) and now - self._asked > LEAST:
             self._asked = now
-            await self._read((Key(*key),))  # nobody has told us of it yet
+            await self._read((key,))  # nobody has told us of it yet
         issuer = next((a for a in self._bundles.get(key, ()) if issued_by(certificate, a)), None)
         if issuer is None:
             raise TrustError(f"the certificate of {identity} is not of that pool's authority")
         if leaf.not_after <= datetime.now(UTC):
             raise TrustError(f"the certificate of {identity} has expired")
         return leaf, key_hash_of(issuer)
-
-    def _serves(self, namespace: str) -> bool:
-        return not self._installation.watch or namespace in self._installation.watch
 
     async def find_pod(self, namespace: str, uid: str) -> str:
         """The name of the pod with that UID; empty if it is gone.

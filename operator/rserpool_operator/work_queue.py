@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 _log: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.5
@@ -28,6 +28,11 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def of(cls, pool: Mapping[str, Any]) -> Key:
+        """Of a ServerPool, as the API server has it."""
+        return cls(pool["metadata"]["namespace"], pool["metadata"]["name"])
 
 
 class WorkQueue:

@@ -171,23 +171,34 @@ async def truster_of(served: Served) -> AsyncIterator[trust.Truster]:
         running.cancel()
 
 
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Served:
+    """Two pools that are ready, and a truster that does not wait for more changes."""
+    monkeypatch.setattr(trust, "GATHER", 0.0)
+    served = Served()
+    served.settle()
+    return served
+
+
+async def noticed(truster: trust.Truster) -> None:
+    """A change of the tenant's pool is told, and its CA believed since."""
+    truster.look_again(TENANT)
+    await until(lambda: truster.believes(TENANT))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
             await asyncio.sleep(0)
 
 
-def test_a_change_of_one_pool_makes_the_operator_read_that_pool_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_one_pool_makes_the_operator_read_that_pool_only(found: Served) -> None:
     """Of five hundred each writes its status now and then."""
-    monkeypatch.setattr(trust, "GATHER", 0.0)
-    found = Served()
-    found.settle()
 
     async def run() -> None:
         async with truster_of(found) as truster:
             found.cluster.create(bundled(authority("the tenant's own").bundle))
-            truster.look_again(TENANT)
-            await until(lambda: truster.believes(TENANT))
+            await noticed(truster)
             found.world.remove(pool_ref(TENANT))
             truster.look_again(TENANT)
             await until(lambda: not truster.believes(TENANT))
@@ -197,10 +208,7 @@ def test_a_change_of_one_pool_makes_the_operator_read_that_pool_only(monkeypatch
     asyncio.run(run())
 
 
-def test_changes_of_many_pools_at_once_are_read_by_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "GATHER", 0.0)
-    found = Served()
-    found.settle()
+def test_changes_of_many_pools_at_once_are_read_by_lists(found: Served) -> None:
 
     async def run() -> None:
         async with truster_of(found) as truster:
@@ -214,11 +222,8 @@ def test_changes_of_many_pools_at_once_are_read_by_lists(monkeypatch: pytest.Mon
     asyncio.run(run())
 
 
-def test_a_pool_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "GATHER", 0.0)
+def test_a_pool_that_could_not_be_read_is_read_again(found: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "LEAST", 0.0)
-    found = Served()
-    found.settle()
 
     async def run() -> None:
         async with truster_of(found) as truster:
@@ -233,16 +238,42 @@ def test_a_pool_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyP
 
             monkeypatch.setattr(WorldKube, "get", away)
             found.cluster.create(bundled(authority("the tenant's own").bundle))
-            truster.look_again(TENANT)
-            await until(lambda: truster.believes(TENANT))
+            await noticed(truster)
 
     asyncio.run(run())
 
 
-def test_a_leaf_of_a_pool_nobody_has_told_of_yet_makes_the_operator_read_that_pool() -> None:
-    found = Served()
-    found.settle()
+def test_what_was_read_of_a_pool_while_all_were_being_read_is_not_put_back(
+    found: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = authority("the tenant's own")
+    leaf = found.leaf(identity(uid=SECOND_UID, key=TENANT), own).chain[0].public_bytes(serialization.Encoding.DER)
 
+    async def run() -> None:
+        truster = trust.Truster(WorldKube(found.world), found.cluster.operator, lambda: found.shown)
+        original, listed, go_on = WorldKube.list, asyncio.Event(), asyncio.Event()
+
+        async def slowly(self: WorldKube, *args: Any, **more: Any) -> list[Object]:
+            before = await original(self, *args, **more)
+            listed.set()
+            await go_on.wait()
+            return before
+
+        monkeypatch.setattr(WorldKube, "list", slowly)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(truster.refresh())
+            await listed.wait()
+            found.cluster.create(bundled(own.bundle))
+            tasks.create_task(truster.verified(leaf))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            go_on.set()
+        assert truster.believes(TENANT)
+
+    asyncio.run(run())
+
+
+def test_a_leaf_of_a_pool_nobody_has_told_of_yet_makes_the_operator_read_that_pool(found: Served) -> None:
     async def run() -> None:
         async with truster_of(found) as truster:
             own = authority("the tenant's own")
@@ -307,7 +338,7 @@ def test_what_is_spoilt_in_one_pool_stops_neither_the_others_nor_the_operator(ho
 
 
 def test_it_goes_on_by_itself_when_the_api_server_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "PATIENCE", 0.01)
+    monkeypatch.setattr(trust, "LEAST", 0.01)
     found = Served()
     found.settle()
 

@@ -59,10 +59,6 @@ def raw_pool(name: str = "echo", namespace: str = "demo", **spec: Any) -> Object
     }
 
 
-def key_of(raw: Object) -> Key:
-    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
-
-
 def pool_ref(key: Key) -> Ref:
     return Ref(SERVER_POOL, key.namespace, key.name)
 
@@ -99,7 +95,7 @@ class Cluster:
     def create(self, raw: Object) -> Key:
         """Have a ServerPool."""
         self.world.put(raw)
-        return key_of(raw)
+        return Key.of(raw)
 
     def change(self, key: Key, change: Callable[[Object], None]) -> None:
         """Edit a ServerPool."""

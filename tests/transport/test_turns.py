@@ -110,38 +110,25 @@ async def test_when_the_connection_ends_all_that_was_said_is_heard() -> None:
     assert peer.heard == numbered(0, MANY)
 
 
+async def heard_until(at: int, react: Callable[[Peer], None]) -> Peer:
+    """A peer that says much, and whom we hear until one of its messages makes us react."""
+    peer = Peer(lambda peer, message: react(peer) if message == str(at).encode() else None)
+    peer.says(0, MANY)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert peer.heard == numbered(0, at + 1)
+    return peer
+
+
 @pytest.mark.parametrize("at", [0, AT_ONCE - 1, AT_ONCE, MANY - 2])
 def test_nothing_is_heard_behind_a_message_that_made_us_leave(at: int) -> None:
-    def leave(peer: Peer, message: bytes) -> None:
-        if message == str(at).encode():
-            peer.turns.leave()
-
-    async def main() -> None:
-        peer = Peer(leave)
-        peer.says(0, MANY)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert peer.heard == numbered(0, at + 1)
-        assert not peer.turns.finish()
-
-    asyncio.run(main())
+    peer = asyncio.run(heard_until(at, lambda peer: peer.turns.leave()))
+    assert not peer.turns.finish()
 
 
 @pytest.mark.parametrize("at", [0, AT_ONCE, MANY - 2])
 def test_nor_behind_one_whose_answer_ended_the_connection(at: int) -> None:
     """As one that the peer does not read."""
-    ended = []
-
-    def end(peer: Peer, message: bytes) -> None:
-        if message == str(at).encode():
-            ended.append(peer.turns.finish())
-
-    async def main() -> None:
-        peer = Peer(end)
-        peer.says(0, MANY)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert peer.heard == numbered(0, at + 1)
-
-    asyncio.run(main())
+    ended: list[bool] = []
+    asyncio.run(heard_until(at, lambda peer: ended.append(peer.turns.finish())))
     assert ended == [True], "and its end is told"

@@ -7,7 +7,7 @@ from rserpool.pool.model import Enrolment
 from rserpool_operator import names
 from rserpool_operator.enrolment.decision import Bearer, PodFacts, PoolFacts
 from rserpool_operator.kube import Kube, Object
-from rserpool_operator.kube.kinds import NODE, POD, SERVER_POOL, STATEFUL_SET, TOKEN_REVIEW
+from rserpool_operator.kube.kinds import NODE, POD, SERVER_POOL, STATEFUL_SET, TOKEN_REVIEW, controller_of
 from rserpool_operator.observe import read_pool
 
 _POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -66,8 +66,9 @@ async def pod_facts(kube: Kube, namespace: str, name: str, *, with_node: bool) -
 def facts_of(pod: Object, node_labels: dict[str, str]) -> PodFacts:
     """What matters of a pod."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    owners = metadata.get("ownerReferences") or []
-    controller: Object = next((o for o in owners if o.get("controller") and o.get("kind") == "StatefulSet"), {})
+    controller = controller_of(pod)
+    if controller.get("kind") != "StatefulSet":
+        controller = {}
     addresses = [entry.get("ip", "") for entry in status.get("podIPs") or []]
     return PodFacts(
         namespace=metadata["namespace"],

@@ -122,6 +122,12 @@ def kind_of(manifest: Object) -> Kind:
     return _BY_NAME[manifest["apiVersion"], manifest["kind"]]
 
 
+def controller_of(live: Object) -> Object:
+    """The owner that controls an object, of which Kubernetes allows one; empty: nobody does."""
+    owners: list[Object] = live["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})
+
+
 def ref_of(manifest: Object) -> Ref:
     """Which object a manifest is."""
     metadata = manifest["metadata"]

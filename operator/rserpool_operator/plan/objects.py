@@ -9,23 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from rserpool_operator import names
-from rserpool_operator.kube.kinds import Object, Ref, ref_of
+from rserpool_operator.kube.kinds import Object, Ref, controller_of, ref_of
 from rserpool_operator.plan.effects import Apply
 
 
 def owned_by(live: Object, uid: str) -> bool:
     """Whether an object is this pool's: by its controller, or, where that cannot be, by its label."""
-    metadata = live["metadata"]
-    owners = metadata.get("ownerReferences") or []
-    if any(o.get("uid") == uid and o.get("controller") for o in owners):
+    if controller_of(live).get("uid") == uid:
         return True
-    return bool((metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) == uid)
+    return bool((live["metadata"].get("labels") or {}).get(names.OWNER_UID_LABEL) == uid)
 
 
 def former_pools(live: Object, name: str) -> bool:
     """Whether an object is that of a former ServerPool of this name: the garbage collector will take it."""
-    owners = live["metadata"].get("ownerReferences") or []
-    return any(o.get("kind") == "ServerPool" and o.get("name") == name and o.get("controller") for o in owners)
+    controller = controller_of(live)
+    return (controller.get("kind"), controller.get("name")) == ("ServerPool", name)
 
 
 def apply_if_needed(manifest: Object, objects: Mapping[Ref, Object]) -> Apply | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from rserpool.asap.authorisation import Action, Authoriser
 from rserpool.asap.effects import Association, Endpoint, RequestId
-from rserpool.asap.events import HuntChanged, Refused
+from rserpool.asap.events import Failure, HuntChanged, Refused
 from rserpool.asap.machine import Desk
 from rserpool.asap.profiles import EndpointTimers
 from rserpool.wire import Ppid
@@ -186,7 +186,7 @@ class Hunter:
         """T5 has come: stop these attempts, wait twice as long the next time, try other addresses (SH5)."""
         unfinished = bool(self._attempts) or not self._registrars
         for endpoint, request in self._attempts.items():
-            self._reason = self._reason or f"{endpoint}: no answer"
+            self._reason = self._reason or f"{endpoint}: {Failure.TIMEOUT.value}"
             self._desk.abandon(request)
         self._attempts.clear()
         if unfinished:
