@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from rserpool.transport.stream import ByteStream
 from rserpool.transport.turns import AT_ONCE, Turns
+from rserpool.wire import DecodeError, Framer
 
 MANY = 3 * AT_ONCE + 1
 
@@ -36,18 +38,24 @@ class Peer:
         self.stream = Stream()
         self.heard: list[bytes] = []
         self.react = react
-        self.turns = Turns(cast("ByteStream", self.stream), self.hear)
+        self.errors: list[DecodeError] = []
+        self.turns = Turns(cast("ByteStream", self.stream), Framer(), self.hear, self.broken)
 
     def hear(self, message: bytes) -> None:
         self.heard.append(message)
         self.react(self, message)
 
-    def says(self, first: int, count: int) -> None:
-        self.turns.add(numbered(first, count))
+    def broken(self, error: DecodeError) -> None:
+        self.errors.append(error)
+        self.turns.leave()
+
+    def says(self, first: int, count: int, then: bytes = b"") -> None:
+        self.turns.add(b"".join(numbered(first, count)) + then)
 
 
 def numbered(first: int, count: int) -> list[bytes]:
-    return [str(number).encode() for number in range(first, first + count)]
+    """Messages as the stream has them."""
+    return [b"\5\0\0\x08" + number.to_bytes(4) for number in range(first, first + count)]
 
 
 def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -61,8 +69,8 @@ def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
 @running
 async def test_a_few_messages_are_heard_at_once() -> None:
     peer = Peer()
-    peer.says(0, AT_ONCE)
-    assert peer.heard == numbered(0, AT_ONCE)
+    peer.says(0, AT_ONCE - 1)
+    assert peer.heard == numbered(0, AT_ONCE - 1)
     assert not peer.stream.paused
 
 
@@ -112,7 +120,7 @@ async def test_when_the_connection_ends_all_that_was_said_is_heard() -> None:
 
 async def heard_until(at: int, react: Callable[[Peer], None]) -> Peer:
     """A peer that says much, and whom we hear until one of its messages makes us react."""
-    peer = Peer(lambda peer, message: react(peer) if message == str(at).encode() else None)
+    peer = Peer(lambda peer, message: react(peer) if message == numbered(at, 1)[0] else None)
     peer.says(0, MANY)
     for _ in range(5):
         await asyncio.sleep(0)
@@ -132,3 +140,29 @@ def test_nor_behind_one_whose_answer_ended_the_connection(at: int) -> None:
     ended: list[bool] = []
     asyncio.run(heard_until(at, lambda peer: ended.append(peer.turns.finish())))
     assert ended == [True], "and its end is told"
+
+
+@running
+async def test_what_cannot_be_read_is_told_when_its_turn_comes_and_nothing_behind_it_is_heard() -> None:
+    peer = Peer()
+    peer.says(0, AT_ONCE, then=b"\5\0\0\3" + b"".join(numbered(AT_ONCE, MANY)))
+    assert peer.errors == []
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert peer.heard == numbered(0, AT_ONCE)
+    assert [error.offset for error in peer.errors] == [2]
+
+
+@running
+async def test_what_waits_takes_no_more_room_than_it_has_octets() -> None:
+    """Threat 2.2: 64 KiB are read at once; as thousands of messages they would take a multiple of that."""
+    peer, octets = Peer(), b"".join(numbered(0, 8192))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        peer.turns.add(octets)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peer.stream.paused
+    assert after - before < 2 * len(octets)

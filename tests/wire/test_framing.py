@@ -24,6 +24,18 @@ def test_messages_come_out_whole_however_the_stream_is_cut(messages: list[Messag
     assert framer.pending == 0
 
 
+@given(messages=st.lists(strategies.messages, max_size=7), most=st.integers(1, 3))
+def test_messages_that_were_not_asked_for_yet_come_out_later_and_in_order(messages: list[Message], most: int) -> None:
+    octets = [encode(m) for m in messages]
+    framer = Framer()
+    out = framer.feed(b"".join(octets), 0)
+    while some := framer.feed(b"", most):
+        assert len(some) <= most
+        out += some
+    assert out == octets
+    assert framer.pending == 0
+
+
 @pytest.mark.rfc("PROTOCOL 9.6: messages follow each other in a stream of octets")
 def test_a_message_length_below_four_ends_the_stream() -> None:
     with pytest.raises(DecodeError):

@@ -81,12 +81,12 @@ class TcpLink(Link):
         self._handler = handler
         self._gone = gone
         if principal.role is Role.ANONYMOUS:  # it has proved nothing, and costs no more than a stranger
-            self._framer = Framer(ANONYMOUS_MESSAGE)
+            framer = Framer(ANONYMOUS_MESSAGE)
             stream.unread_at_most = ANONYMOUS_UNREAD
         else:
-            self._framer = Framer()
-        self._turns = Turns(stream, self._heard)
-        stream.on_bytes = self._received
+            framer = Framer()
+        self._turns = Turns(stream, framer, self._heard, self._broken)
+        stream.on_bytes = self._turns.add
         stream.on_end = self._ended
 
     def __str__(self) -> str:
@@ -120,19 +120,13 @@ class TcpLink(Link):
         """The peer's leaf is over soon."""
         self._handler.ageing(self)
 
-    def _received(self, data: bytes) -> None:
-        try:
-            messages = self._framer.feed(data)
-        except DecodeError as e:
-            if self._turns.finish():
-                self.abort(str(e))
-                self._handler.refused("2.10", str(self), "message", str(e))
-                self._handler.down(self, str(e))
-            return
-        self._turns.add(messages)
-
     def _heard(self, message: bytes) -> None:
         self._handler.message(self, message)
+
+    def _broken(self, error: DecodeError) -> None:
+        self.abort(str(error))
+        self._handler.refused("2.10", str(self), "message", str(error))
+        self._handler.down(self, str(error))
 
     def _ended(self, ending: Ending) -> None:
         if not self._turns.finish():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 from rserpool.wire.codes import MAX_MESSAGE
@@ -12,7 +13,7 @@ HEADER: Final = 4
 
 
 class Framer:
-    """Cuts a byte stream into messages. Holds at most one unfinished message.
+    """Cuts a byte stream into messages. Holds one unfinished message at most, and what it was not asked for yet.
 
     Args:
         longest: octets of a message at most, without its padding; more than that is not waited for.
@@ -26,11 +27,13 @@ class Framer:
 
     @property
     def pending(self) -> int:
-        """Octets of a message that is not complete yet."""
+        """Octets that no message was made of yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take octets of the stream; returns the messages they complete, padding included.
+    def feed(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
+        """Take octets of the stream; returns the messages they complete, padding included, or so many of them.
+
+        The others stay octets, which take less room, until it is fed again, be it with nothing.
 
         Raises:
             DecodeError: a Message Length below 4, or longer than what is waited for. The stream cannot be read on from
@@ -40,7 +43,7 @@ class Framer:
         buffer += data
         messages: list[bytes] = []
         at = 0
-        while len(buffer) - at >= HEADER:
+        while len(messages) < most and len(buffer) - at >= HEADER:
             length = int.from_bytes(buffer[at + 2 : at + 4])
             if length < HEADER:
                 raise DecodeError(at + 2, f"Message Length {length} is below 4: the stream is out of step")
