@@ -11,7 +11,7 @@ set -euo pipefail
 use=(
   "61_quiet | 00_images 05_chart 06_monitoring"
   "48_blackout | 07_alerts 10_manifests"
-  "20_pool 25_other_ways 35_load 50_intruders 65_end | 22_example 37_sessions 68_two_pools 70_cli"
+  "20_pool 22_example 25_other_ways 35_load 50_intruders | 37_sessions 65_end 68_two_pools 70_cli"
 )
 attacks=(
   "51_attacks 52_revocation 53_tenants | 72_report"

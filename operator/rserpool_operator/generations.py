@@ -29,7 +29,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rserpool.pool import ServerPool
-from rserpool.pool.model import Signer, SignerType
+from rserpool.pool.model import Signer
 from rserpool_operator.kube.kinds import Object
 
 
@@ -127,13 +127,11 @@ def generations_of(raw: Object, pool: ServerPool) -> Generations:
 
 
 def _signer(value: object, wanted: Signer) -> Signer:
-    """Whose a generation is: as recorded; the spec's where nothing is, and where that makes no other CA of it."""
+    """Whose a generation is: as recorded; the spec's where nothing is."""
     try:
-        found = Signer.model_validate_json(json.dumps(value), by_alias=True, by_name=False)
+        return Signer.model_validate_json(json.dumps(value), by_alias=True, by_name=False)
     except ValidationError:
         return wanted
-    ours = SignerType.ISSUER_REF not in (found.type, wanted.type)
-    return wanted if ours else found
 
 
 def _is_number(text: object) -> bool:

@@ -73,7 +73,7 @@ TABLE: Final[dict[Reason, tuple[str, str]]] = {
     ),
     Reason.CERT_MANAGER_MISSING: (
         "The signer is CertManager or IssuerRef, and the cluster has no cert-manager.",
-        "Install cert-manager, or create the pool with `security.signer.type: Embedded`.",
+        "Install cert-manager, or write `security.signer.type: Embedded`.",
     ),
     Reason.POD_CERTIFICATES_MISSING: (
         "The enrolment is PodCertificate, and the cluster knows no PodCertificateRequest; nothing is begun or changed.",

@@ -322,17 +322,15 @@ def test_whatever_happens_on_the_way_nobody_refuses_anybody_and_it_comes_to_an_e
 
 
 @pytest.mark.parametrize("signer", OWN)
-def test_another_signer_of_ours_goes_on_with_the_same_key(signer: str) -> None:
+def test_another_signer_and_a_higher_generation_that_are_written_together_are_one_replacement(signer: str) -> None:
     cluster = Rotating(signer)
     before, other = ca_of(cluster, 1), next(s for s in OWN if s != signer)
-    cluster.change(cluster.key, lambda raw: raw["spec"]["security"].update(signer={"type": other}))
-    for _ in range(3):
-        cluster.go_by(30)
-    assert cluster.authority["keys"] == {"1": before}
-    assert cluster.condition(cluster.key, "AuthorityReady") == ("True", "AuthorityIssued")
-    cluster.ask_for(2)
+    cluster.move_to({"type": other})
+    cluster.ask_for(5)
     cluster.until("Activating")
     cluster.until("Active")
-    assert ca_of(cluster, 2) != before
-    assert {p.issuer for p in cluster.processes.values()} == {ca_of(cluster, 2)}
+    settled_on(cluster, 5)
+    assert cluster.authority["signers"]["5"]["type"] == other
+    assert ca_of(cluster, 5) != before
+    assert {p.issuer for p in cluster.processes.values()} == {ca_of(cluster, 5)}
     assert cluster.faults == []

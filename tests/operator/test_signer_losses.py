@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from rserpool.authority import EmbeddedAuthority
 from rserpool.authority.embedded import self_signed
 from rserpool_operator.kube import Object, ref_of
-from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST
+from rserpool_operator.kube.kinds import CERTIFICATE, CERTIFICATE_REQUEST, ISSUER
 from rserpool_operator.plan.replacement import LONG
 from support.rig_cluster import member
 from support.rig_moves import CERT_MANAGER, EMBEDDED, ISSUERS, A, B, arrived_at, ca, pool_of, signs, theirs, until
@@ -157,8 +157,11 @@ def test_without_cert_manager_a_pool_stays_with_its_own_signer_until_there_is_on
     arrived_at(cluster, theirs("a", A))
 
 
-def test_a_pool_whose_cert_manager_is_gone_moves_to_embedded() -> None:
-    cluster = pool_of(theirs("a", A))
+@pytest.mark.parametrize("before", [CERT_MANAGER, theirs("a", A)], ids=lambda s: str(s["type"]))
+def test_a_pool_whose_cert_manager_is_gone_moves_to_embedded(before: Object) -> None:
+    cluster = pool_of(before)
+    for live in (*cluster.world.of(CERTIFICATE), *cluster.world.of(ISSUER)):  # objects go with their kind
+        cluster.world.remove(ref_of(live))
     cluster.world.cert_manager = False
     cluster.go_by(5)
     assert cluster.condition(cluster.key, "AuthorityReady") == ("False", "CertManagerMissing")

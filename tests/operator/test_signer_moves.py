@@ -21,6 +21,8 @@ from support.rig_rotation import Rotating, ca_of, message
 MOVES: Final = {
     "Embedded to IssuerRef": (EMBEDDED, theirs("a", A)),
     "CertManager to IssuerRef": (CERT_MANAGER, theirs("a", A)),
+    "CertManager to Embedded": (CERT_MANAGER, EMBEDDED),
+    "Embedded to CertManager": (EMBEDDED, CERT_MANAGER),
     "IssuerRef to Embedded": (theirs("a", A), EMBEDDED),
     "IssuerRef to CertManager": (theirs("a", A), CERT_MANAGER),
     "one IssuerRef to another": (theirs("a", A), theirs("b", B)),

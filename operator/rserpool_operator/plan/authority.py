@@ -100,11 +100,18 @@ def _plan_our_own(
     state, generation = observed.authority, record.generation
     known = record.keys.get(generation, "")
     accepted = bool(known) and observed.annotations.get(names.ACCEPT_CA) == known
-    if known and not accepted and not is_recorded(state.certificate, known):
+    recorded = bool(known) and is_recorded(state.certificate, known)
+    if known and not accepted and not recorded:
         return _lost(observed, pool, known, record)
-    if not state.available:
+    if not state.available:  # who is trusted is known all the same, and the pool may move to another signer
         return AuthorityPlan(
-            stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER, generations=record
+            stalled=True,
+            reason=Reason.CERT_MANAGER_MISSING,
+            message=NO_CERT_MANAGER,
+            bundle=state.certificate.decode() if recorded else "",
+            not_after=expiry(state.certificate) if recorded else None,
+            generations=record,
+            issuer=known if recorded else "",
         )
     making = make_authority(observed, pool, installation, record, generation, state)
     if isinstance(making, str):

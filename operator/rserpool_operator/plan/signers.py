@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which CA a signer stands for: whether another signer means another CA, to which the pool has to move.
 
-``CertManager`` and ``Embedded`` use one and the same key of ours, so from one to the other only who signs changes. A
-signer of type ``IssuerRef`` stands for the CAs of its bundle.
+``CertManager`` and ``Embedded`` each stand for a CA that they made for the pool: who took over the other's key would
+make another certificate of it, maybe under another name of the key, by which OpenSSL finds no issuer of the leaves in
+use. A signer of type ``IssuerRef`` stands for the CAs of its bundle.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def bundle_of_signer(signer: Signer) -> bytes:
 def same_authority(one: Signer, other: Signer) -> bool:
     """Whether both sign with the same CAs: then who trusts the one trusts the other."""
     if is_ours(one) or is_ours(other):
-        return is_ours(one) and is_ours(other)
+        return one.type is other.type
     return set(_authorities(bundle_of_signer(one))) == set(_authorities(bundle_of_signer(other)))
 
 
