@@ -5,6 +5,7 @@
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
+export GOGC=${GOGC:-400} # of kubectl, helm and Docker: memory is plenty, processors are not
 # Files are tested in waves: rows between bars at the same time, a row's files one after the other. What is tested beside others
 # leaves nodes, operator and chart alone and measures little, or is beside what asks nothing of the operator. Those whose
 # intruders are looked for in the operator's log are in one row. What is in no wave is tested alone, at the end.

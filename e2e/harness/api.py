@@ -129,6 +129,15 @@ def logs(pod: str, container: str, *, namespace: str) -> str:
     return _read(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", {"container": container}).decode()
 
 
+def page(pod: str, port: int, *, namespace: str) -> str:
+    """A pod's metrics, by way of the API server.
+
+    Raises:
+        ApiError: the API server has refused, or does not reach it.
+    """
+    return _read(f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics").decode()
+
+
 def run_in(pod: str, container: str, *command: str, namespace: str, timeout: float = 20) -> str:
     """Run a command in a container; returns its standard output.
 

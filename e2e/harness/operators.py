@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness import api
 from harness.cluster import SYSTEM
 from harness.kubectl import KubectlError, Manifest, conditions, get, kubectl
 from harness.waiting import NotYet, wait_for
@@ -50,7 +51,10 @@ def until_complete(count: int = 2, timeout: float = 90) -> str:
 
 def page(pod: str, *, namespace: str = SYSTEM, port: int = 8080) -> str:
     """A pod's metrics."""
-    return kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics")
+    try:
+        return api.page(pod, port, namespace=namespace)
+    except api.ApiError as e:
+        raise KubectlError(("get", "--raw", pod), e.status, str(e)) from None
 
 
 def samples(text: str, name: str) -> Samples:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rserpool_operator import names
 from rserpool_operator.control.board import Boards
-from rserpool_operator.observe import has_ended
+from rserpool_operator.pod_states import has_ended, member_of
 from rserpool_operator.trust import Truster
 from rserpool_operator.work_queue import Key
 
@@ -39,6 +39,7 @@ class Happenings:
         self._on_left = on_left
         self.pools: set[Key] = set()
         self._members: dict[str, Key] = {}
+        self._known: dict[str, int] = {}
         self._namespaces: dict[str, object] = {}
 
     def member(self, uid: str) -> Key | None:
@@ -79,6 +80,7 @@ class Happenings:
             self._on_left(before, body)
         if now is None:
             self._members.pop(uid, None)
+            self._known.pop(uid, None)
             if before is None and label:
                 self._boards.pod_ended(Key(namespace, str(label)), uid)
             return
@@ -86,7 +88,10 @@ class Happenings:
         self._members[uid] = now
         if before != now:
             self._boards.pod_is_back(now, uid)
-        self._look_at(now)
+        known = hash((now, member_of(dict(body), early=False), member_of(dict(body), early=True)))
+        if self._known.get(uid) != known:  # most of what happens to a pod is nothing that a plan would know of
+            self._known[uid] = known
+            self._look_at(now)
 
     def _namespace(self, kind: str, body: Mapping[str, Any]) -> None:
         name, labels = body["metadata"]["name"], dict(body["metadata"].get("labels") or {})

@@ -171,6 +171,19 @@ def test_a_member_that_comes_is_looked_at_and_known_by_name() -> None:
     assert seen.left == []
 
 
+def test_a_member_is_looked_at_again_only_for_what_a_plan_would_know_of() -> None:
+    seen = Seen()
+    seen.pod("ADDED", phase="Pending")
+    seen.pod("MODIFIED", phase="Pending")
+    assert seen.looked == [KEY]
+    seen.pod("MODIFIED", phase="Running")  # its sidecar may have a leaf
+    seen.pod("MODIFIED", phase="Running")
+    assert seen.looked == [KEY] * 2
+    seen.pod("DELETED")
+    seen.pod("ADDED", phase="Running")
+    assert seen.looked == [KEY] * 4
+
+
 @pytest.mark.parametrize(
     ("kind", "pool", "phase"),
     [

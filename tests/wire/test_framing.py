@@ -59,3 +59,28 @@ def test_a_message_longer_than_what_is_waited_for_ends_the_stream_by_its_header(
     assert framer.feed(b"\5\0\x10\0" + b"\0" * 4092) == [b"\5\0\x10\0" + b"\0" * 4092]
     with pytest.raises(DecodeError, match="4096 at most"):
         framer.feed(b"\5\0" + length.to_bytes(2))
+
+
+def _framed(length: int, size: int) -> bytes:
+    return b"\5\0" + length.to_bytes(2) + b"\0" * size
+
+
+@given(
+    octets=st.one_of(st.binary(max_size=12), st.builds(_framed, st.integers(0, 24), st.integers(0, 24))),
+    waiting=st.sampled_from([b"", b"\5", b"\5\0\0\x08\0"]),
+)
+def test_octets_are_one_message_exactly_if_nothing_else_would_be_cut_of_them(octets: bytes, waiting: bytes) -> None:
+    framer = Framer(longest=16)
+    framer.feed(waiting)
+    said, pending = framer.is_one(octets), framer.pending
+    try:
+        cut = framer.feed(octets)
+    except DecodeError:
+        cut = []
+    assert said == (not pending and cut == [octets])
+
+
+def test_one_message_with_its_padding_is_one() -> None:
+    assert Framer().is_one(b"\5\0\0\x05\1\0\0\0")
+    assert not Framer().is_one(b"\5\0\0\x05\1")
+    assert not Framer(longest=4).is_one(b"\5\0\0\x05\1\0\0\0")

@@ -22,9 +22,9 @@ from rserpool_operator.installation_ca import InstallationError, key_pair_of
 from rserpool_operator.kube import Kube, KubeError, Object
 from rserpool_operator.kube.kinds import CERTIFICATE_REQUEST, SECRET
 from rserpool_operator.manifests import authority as manifests
-from rserpool_operator.observe import certificate_of
 from rserpool_operator.plan.certificates import issued_by, joined, key_hash
 from rserpool_operator.plan.signers import bundle_of_signer, is_ours
+from rserpool_operator.secret_states import certificate_of
 
 PATIENCE: Final = 12.0
 """Seconds for cert-manager to sign in."""

@@ -46,10 +46,12 @@ class Turns:
 
     def add(self, data: bytes) -> None:
         """Hand on what these octets complete, now or in a later turn, in its order."""
-        if self._later is None:
-            self._turn(data)
-        else:
+        if self._later is not None:
             self._framer.feed(data, 0)
+        elif self._framer.is_one(data) and not self._left:
+            self._hand_on(data)
+        else:
+            self._turn(data)
 
     def finish(self) -> bool:
         """The connection has ended: hand on what waits, unless that ended it; returns whether nobody had left."""

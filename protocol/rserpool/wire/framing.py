@@ -30,6 +30,17 @@ class Framer:
         """Octets that no message was made of yet."""
         return len(self._buffer)
 
+    def is_one(self, data: bytes) -> bool:
+        """Whether these octets, the next of the stream, are one message and no more, as nearly all that ever comes.
+
+        Then there is nothing to cut: they are the message, and need not be fed.
+        """
+        size = len(data)
+        if self._buffer or size < HEADER:
+            return False
+        length = data[2] << 8 | data[3]
+        return size == (length + 3) & ~3 and HEADER <= length <= self._longest
+
     def feed(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
         """Take octets of the stream; returns the messages they complete, padding included, or so many of them.
 
