@@ -43,7 +43,7 @@ def test_the_example_is_a_pool_with_three_members_and_a_client_that_is_answered_
         assert len(by) == 3, f"answered by {by}"
         return True
 
-    wait_for(answered, 60, "the client is answered by each of the three")
+    wait_for(answered, 60, "the client is answered by each of the three", every=1)
     table = kubectl("-n", DEMO, "get", "serverpools").split()
     assert table[:9] == ["NAME", "HANDLE", "POLICY", "REGISTRARS", "WANTED", "ELEMENTS", "MATCHED", "READY", "AGE"]
     assert table[9:17] == ["echo", "echo", "RoundRobin", "3", "3", "3", "3", "True"]

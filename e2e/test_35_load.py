@@ -125,7 +125,7 @@ def _until(namespace: str, address: str, lowest: float, highest: float) -> float
             raise NotYet(said)
         return True
 
-    wait_for(believed, 30, f"the load of {address} is between {lowest} and {highest} everywhere")
+    wait_for(believed, 30, f"the load of {address} is between {lowest} and {highest} everywhere", every=0.5)
     return time.monotonic() - began
 
 

@@ -75,7 +75,7 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
                 raise NotYet(f"old leaves: {same}")
             return True
 
-        wait_for(renewed, 3 * 40, "every process has another leaf")
+        wait_for(renewed, 3 * 40, "every process has another leaf", every=2)  # a look starts a process in each
         took = time.monotonic() - began
 
         def replaced() -> bool:
@@ -85,7 +85,7 @@ def test_two_pools_of_one_name_keep_to_themselves_and_leaves_are_renewed_without
                 raise NotYet(f"opened with former leaves: {left}")
             return True
 
-        wait_for(replaced, 90, "every connection is a newer one")
+        wait_for(replaced, 90, "every connection is a newer one", every=2)
         asked = apps.asked(namespace, "user", since)
         count = sum(len(found) for found in standing.values())
         record_property(

@@ -63,10 +63,9 @@ def until_nothing_left(namespace: str, *, but: str = "/") -> None:
     """Wait until nothing is left of a pool, in its namespace and in the operator's; `but` that pod."""
 
     def nothing() -> bool:
-        left = [n for n in left_in(namespace) if n != f"Pod {namespace}/{but}"]
-        left += of_pools_of(namespace)
+        left = [n for n in left_in(namespace) if n != f"Pod {namespace}/{but}"] or of_pools_of(namespace)
         if left:
             raise NotYet(left)
         return True
 
-    wait_for(nothing, PATIENCE, f"nothing is left of what was in {namespace}")
+    wait_for(nothing, PATIENCE, f"nothing is left of what was in {namespace}", every=1)  # a look reads a dozen lists

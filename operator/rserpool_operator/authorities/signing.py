@@ -29,6 +29,9 @@ from rserpool_operator.secret_states import certificate_of
 PATIENCE: Final = 12.0
 """Seconds for cert-manager to sign in."""
 POLL: Final = 0.1
+"""Seconds after which it is looked whether it has, at first."""
+SLOWEST_POLL: Final = 0.5
+"""The same when it takes long."""
 
 
 class AuthorityError(Exception):
@@ -219,7 +222,7 @@ async def _cert_manager(
 
 
 async def _signed(kube: Kube, namespace: str, name: str) -> bytes:
-    says = "no answer yet"
+    says, pause = "no answer yet", POLL
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -232,7 +235,8 @@ async def _signed(kube: Kube, namespace: str, name: str) -> bytes:
                     final = condition.get("reason") in ("Failed", "Denied")
                     if final or (condition.get("type") == "Denied" and condition.get("status") == "True"):
                         raise AuthorityError(f"cert-manager refused: {says[:200]}")
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, SLOWEST_POLL)
     except TimeoutError:
         raise AuthorityError(f"cert-manager has not signed within {PATIENCE:g} s: {says[:200]}") from None
 
