@@ -24,6 +24,10 @@ nodes:
 - {role: control-plane, extraMounts: [${SELDOM%,}]}
 - {role: worker, extraMounts: [${SELDOM%,}]}
 - {role: worker, extraMounts: [${SELDOM%,}]}
+containerdConfigPatches: # nobody looks at the statistics that containerd would take of each container each second
+- |
+  [plugins."io.containerd.cri.v1.runtime"]
+    stats_collect_period = "1m"
 kubeadmConfigPatches:
 - |
   kind: KubeletConfiguration
@@ -31,7 +35,8 @@ kubeadmConfigPatches:
 - |
   kind: ClusterConfiguration
   apiServer: {extraEnvs: [{name: GOGC, value: "400"}]}
-  controllerManager: {extraEnvs: [{name: GOGC, value: "400"}]}
+  controllerManager: {extraArgs: [{name: leader-elect, value: "false"}], extraEnvs: [{name: GOGC, value: "400"}]} # there is one
+  scheduler: {extraArgs: [{name: leader-elect, value: "false"}]}
   etcd: # what is in it is worth nothing tomorrow
     local: {extraArgs: [{name: unsafe-no-fsync, value: "true"}], extraEnvs: [{name: GOGC, value: "400"}]}
 Y
