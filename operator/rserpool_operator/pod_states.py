@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rserpool_operator import names
-from rserpool_operator.kube import Object
+from rserpool_operator.kube.kinds import Object
 from rserpool_operator.observed import Member, RegistrarPod
 
 
