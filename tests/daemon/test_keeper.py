@@ -261,7 +261,8 @@ def test_what_is_left_of_before_is_taken_up_without_asking_anybody() -> None:
 
 
 def test_a_leaf_taken_up_late_in_its_life_is_renewed_when_two_thirds_of_the_whole_are_over() -> None:
-    half = Craft(names=NAMES, begin=NOW - HOUR, end=NOW + HOUR).credentials(CA, CA)
+    now = datetime.now(UTC)
+    half = Craft(names=NAMES, begin=now - HOUR, end=now + HOUR).credentials(CA, CA)
     over = Craft(names=NAMES, begin=NOW - 9 * HOUR, end=NOW + HOUR).credentials(CA, CA)
     for left, low, high in ((half, 0.2 * 3600, 0.34 * 3600), (over, 1.0, 1.0)):
         script = Script()
