@@ -11,8 +11,7 @@ from harness import kubectl as k
 from harness.cluster import cluster
 from harness.kubectl import Manifest, exec_in, get
 from harness.manifests import CONTAINER_SECURITY, POD_SECURITY
-from harness.pools import Dump, agreement, counted
-from harness.pools import registrars as running
+from harness.pools import Dump, agreement
 from harness.waiting import NotYet, wait_for
 
 SIDECAR: Final = "rserpool-sidecar"
@@ -264,16 +263,12 @@ def until_ready(namespace: str, name: str = "echo", timeout: float = 60) -> Mani
 
 def until_members(namespace: str, name: str, members: int, *, registrars: int = 3, timeout: float = 60) -> Dump:
     """Wait until all registrars hold the same, with so many elements; returns the handlespace."""
-
-    def agreed() -> Dump | None:
-        for pod in running(namespace, name):
-            count = counted(namespace, pod)
-            if count not in (members, None):
-                raise NotYet(f"{count} elements at {pod}")
-        return agreement(namespace, name, registrars=registrars, elements=members)
-
-    what = f"{registrars} registrars of {namespace}/{name} agree on {members} elements"
-    return wait_for(agreed, timeout, what, every=0.5)
+    return wait_for(
+        lambda: agreement(namespace, name, registrars=registrars, elements=members),
+        timeout,
+        f"{registrars} registrars of {namespace}/{name} agree on {members} elements",
+        every=0.5,
+    )
 
 
 def pods(namespace: str, app: str) -> list[Manifest]:

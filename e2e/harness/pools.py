@@ -8,12 +8,10 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from harness import api
+from harness import api, operators
 from harness.kubectl import KubectlError, Manifest, get
 
 Dump = dict[str, Any]
-PORT: Final = 8080
-"""Of a registrar's metrics."""
 _ASK: Final = """
 import os, socket
 with socket.socket(socket.AF_UNIX) as s:
@@ -87,11 +85,10 @@ def counted(namespace: str, pod: str) -> int | None:
     A dump starts a process in its container, which takes a hundred times as much.
     """
     try:
-        text = api.page(pod, PORT, namespace=namespace)
-    except api.ApiError:
+        text = operators.page(pod, namespace=namespace)
+    except KubectlError:
         return None
-    known = (line for line in text.splitlines() if line.startswith('rserpool_elements{state="known"} '))
-    return next((round(float(line.rpartition(" ")[2])) for line in known), None)
+    return round(operators.total(operators.samples(text, "rserpool_elements"), state="known"))
 
 
 def canonical(dump: Dump, without: Collection[int | str] = ()) -> dict[str, Any]:
@@ -123,6 +120,8 @@ def agreement(namespace: str, pool: str, *, registrars: int, elements: int) -> d
     Raises:
         AssertionError: not so, and how it is.
     """
+    metrics = {pod: counted(namespace, pod) for pod in _running(namespace, pool)}
+    assert set(metrics.values()) <= {elements, None}, f"elements at registrars: {metrics}, wanted {elements}"
     told = dumps(namespace, pool)
     assert len(told) == registrars, f"{len(told)} of {registrars} registrars run"
     phases = {pod: d["phase"] for pod, d in told.items()}
@@ -134,4 +133,4 @@ def agreement(namespace: str, pool: str, *, registrars: int, elements: int) -> d
     return spaces[0]
 
 
-_elements = elements
+_elements, _running = elements, registrars

@@ -5,15 +5,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rserpool_operator import names
 from rserpool_operator.control.board import Boards
+from rserpool_operator.observed import Member
 from rserpool_operator.pod_states import has_ended, member_of
 from rserpool_operator.trust import Truster
 from rserpool_operator.work_queue import Key
 
 _log: Final = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """What a plan would know of a member, whichever way its leaf is obtained."""
+
+    pool: Key
+    late: Member
+    early: Member
 
 
 class Happenings:
@@ -38,13 +47,13 @@ class Happenings:
         self._look_at = look_at
         self._on_left = on_left
         self.pools: set[Key] = set()
-        self._members: dict[str, Key] = {}
-        self._known: dict[str, int] = {}
+        self._members: dict[str, _Known] = {}
         self._namespaces: dict[str, object] = {}
 
     def member(self, uid: str) -> Key | None:
         """The pool a pod is a member of, as far as was seen."""
-        return self._members.get(uid)
+        known = self._members.get(uid)
+        return known.pool if known is not None else None
 
     def seen(self, plural: str, kind: str, body: Mapping[str, Any]) -> None:
         """Something was seen."""
@@ -71,8 +80,8 @@ class Happenings:
         metadata = body["metadata"]
         uid, namespace = metadata["uid"], metadata["namespace"]
         label = (metadata.get("labels") or {}).get(names.POOL_LABEL)
-        before = self._members.get(uid)
-        over = kind == "DELETED" or has_ended(dict(body)) or not label
+        before, pod = self.member(uid), dict(body)
+        over = kind == "DELETED" or has_ended(pod) or not label
         now = None if over else Key(namespace, str(label))
         if before is not None and before != now:
             self._boards.pod_ended(before, uid)
@@ -80,17 +89,15 @@ class Happenings:
             self._on_left(before, body)
         if now is None:
             self._members.pop(uid, None)
-            self._known.pop(uid, None)
             if before is None and label:
                 self._boards.pod_ended(Key(namespace, str(label)), uid)
             return
         self._truster.remember_pod(uid, metadata["name"])
-        self._members[uid] = now
         if before != now:
             self._boards.pod_is_back(now, uid)
-        known = hash((now, member_of(dict(body), early=False), member_of(dict(body), early=True)))
-        if self._known.get(uid) != known:  # most of what happens to a pod is nothing that a plan would know of
-            self._known[uid] = known
+        known = _Known(now, member_of(pod, early=False), member_of(pod, early=True))
+        if self._members.get(uid) != known:  # most of what happens to a pod is nothing that a plan would know of
+            self._members[uid] = known
             self._look_at(now)
 
     def _namespace(self, kind: str, body: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from rserpool.pool import ServerPool
-from rserpool.pool.model import Enrolment, SignerType
+from rserpool.pool.model import Enrolment, Signer, SignerType
 from rserpool.pool.problems import explain
 from rserpool.pool.rules import check
 from rserpool_operator import names
@@ -106,10 +107,9 @@ async def observe(
         _user_namespaces(kube, pool, installation),
         _pod_certificates(kube, pool),
     )
-    record = generations_of(raw, pool) if pool is not None else None
-    authorities = dict(_authority_names(raw, record))
+    authorities = tuple(_authorities(raw, generations_of(raw, pool))) if pool is not None else ()
     named = [Ref(CONFIG_MAP, other, names.users_config_map(name, namespace)) for other in user_namespaces]
-    named += _authority_refs(installation.namespace, record, authorities)
+    named += (ref for authority in authorities for ref in authority.refs(installation.namespace))
     cookies = Ref(SECRET, installation.namespace, names.cookie_keys(namespace, name, uid))
     if pool is not None and pool.spec.control_channel:
         named.append(cookies)
@@ -118,7 +118,9 @@ async def observe(
     objects = own | {ref: live for ref, live in known.items() if ref.kind in (CERTIFICATE, ISSUER)}
     objects |= {ref: live for ref, live in by_name.items() if ref.kind == CONFIG_MAP}
     foreign.pop(Ref(CONFIG_MAP, namespace, names.users_config_map(name, namespace)), None)
-    states = tuple(_states(record, uid, installation.namespace, authorities, known, cert_manager=cert_manager))
+    states = [
+        (a.generation, a.state(installation.namespace, uid, known, cert_manager=cert_manager)) for a in authorities
+    ]
     ours = Ref(STATEFUL_SET, namespace, names.registrar_set(name))
     present = objects[ours]["metadata"]["uid"] if ours in objects else ""
     registrars: list[Object] = []
@@ -167,46 +169,38 @@ def _own_refs(namespace: str, name: str) -> Iterable[Ref]:
     yield Ref(SERVICE, namespace, names.peers_service(name))
 
 
-def _authority_names(raw: Object, record: Generations | None) -> Iterable[tuple[int, str]]:
-    """Of each generation's objects."""
+class _Authority(NamedTuple):
+    """A generation's CA; ``name`` is that of its Secret, and of what cert-manager is asked for."""
+
+    generation: int
+    signer: Signer
+    name: str
+
+    def refs(self, namespace: str) -> Iterable[Ref]:
+        """Where it is kept, and what cert-manager is asked for, if we make it."""
+        if is_ours(self.signer):
+            yield Ref(SECRET, namespace, self.name)
+        if self.signer.type is SignerType.CERT_MANAGER:
+            yield Ref(CERTIFICATE, namespace, self.name)
+            yield Ref(ISSUER, namespace, self.name)
+            yield Ref(ISSUER, namespace, f"{self.name}-root")
+
+    def state(self, namespace: str, uid: str, known: Mapping[Ref, Object], *, cert_manager: bool) -> AuthorityState:
+        """How it stands by what was read, without its key."""
+        available = cert_manager or self.signer.type is SignerType.EMBEDDED
+        if is_ours(self.signer):
+            secret, asked = (known.get(Ref(kind, namespace, self.name)) for kind in (SECRET, CERTIFICATE))
+            return authority_of(secret, uid, available=available, asked=asked)
+        pem = bundle_of_signer(self.signer)
+        return AuthorityState(available=available, exists=bool(pem), certificate=pem, sound=bool(pem))
+
+
+def _authorities(raw: Object, record: Generations) -> Iterable[_Authority]:
+    """All CAs that matter, the one that signs first."""
     metadata = raw["metadata"]
-    for generation in record.involved if record is not None else ():
-        yield generation, names.authority(metadata["namespace"], metadata["name"], metadata["uid"], generation)
-
-
-def _authority_refs(namespace: str, record: Generations | None, authorities: Mapping[int, str]) -> Iterable[Ref]:
-    """Where the CAs that we make are kept, and what cert-manager is asked for."""
-    for generation, name in authorities.items():
-        assert record is not None
-        signer = record.signers[generation]
-        if is_ours(signer):
-            yield Ref(SECRET, namespace, name)
-        if signer.type is SignerType.CERT_MANAGER:
-            yield Ref(CERTIFICATE, namespace, name)
-            yield Ref(ISSUER, namespace, name)
-            yield Ref(ISSUER, namespace, f"{name}-root")
-
-
-def _states(
-    record: Generations | None,
-    uid: str,
-    namespace: str,
-    authorities: Mapping[int, str],
-    known: Mapping[Ref, Object],
-    *,
-    cert_manager: bool,
-) -> Iterable[tuple[int, AuthorityState]]:
-    """The CAs by generation, the one that signs first, without their keys."""
-    for generation, name in authorities.items():
-        assert record is not None
-        signer = record.signers[generation]
-        available = cert_manager or signer.type is SignerType.EMBEDDED
-        if is_ours(signer):
-            secret, asked = (known.get(Ref(kind, namespace, name)) for kind in (SECRET, CERTIFICATE))
-            yield generation, authority_of(secret, uid, available=available, asked=asked)
-        else:
-            pem = bundle_of_signer(signer)
-            yield generation, AuthorityState(available=available, exists=bool(pem), certificate=pem, sound=bool(pem))
+    for number in record.involved:
+        name = names.authority(metadata["namespace"], metadata["name"], metadata["uid"], number)
+        yield _Authority(number, record.signers[number], name)
 
 
 async def _foreign(kube: Kube, installation: Installation, uid: str) -> tuple[dict[Ref, Object], bool]:

@@ -226,11 +226,11 @@ def test_clocks_of_nodes_are_compared_with_ours(good: FakeCluster) -> None:
         return [str(finding) for finding in clocks(Kubectl(program="kubectl"), NOW)]
 
     assert clock(lease("a", 60, NOW), lease("b", -2, NOW)) == ["ok    clocks: 2 nodes agree with this machine's"]
-    todo = "it is down, or its clock is wrong: certificates are not valid before their time"
+    remedy = "it is down, or its clock is wrong: certificates are not valid before their time"
     ages = {"a": 3, "b": -30, "c": 4, "d": 100, "e": 1}
     assert clock(*(lease(name, age, NOW) for name, age in ages.items())) == [
-        f"warn  clocks: node b is 30 s ahead: {todo}",
-        f"warn  clocks: node d wrote its Lease 100 s ago: {todo}",
+        f"warn  clocks: node b is 30 s ahead: {remedy}",
+        f"warn  clocks: node d wrote its Lease 100 s ago: {remedy}",
     ]
     broken = {"metadata": {"name": "x"}, "spec": {}}
     assert clock(lease("a", 603, NOW), lease("b", 605, NOW), lease("c", 607, NOW), broken) == [

@@ -81,8 +81,8 @@ def test_each_condition_that_is_wrong_comes_with_its_message_its_meaning_and_wha
     ):
         at = next(i for i, line in enumerate(lines) if line.startswith(kind))
         assert lines[at].endswith(f": {reason}")
-        meaning, todo = TABLE[Reason(reason)]
-        assert lines[at + 2 : at + 4] == [f"  {meaning}", f"  do: {todo}"]
+        meaning, remedy = TABLE[Reason(reason)]
+        assert lines[at + 2 : at + 4] == [f"  {meaning}", f"  do: {remedy}"]
     assert "Accepted is" not in text
     assert "Settled" not in text
     assert "NotServing" not in text, "the headline says it, and the others why"

@@ -142,27 +142,27 @@ def _deployment(found: Sequence[Manifest]) -> Finding:
     wanted = int((deployment.get("spec") or {}).get("replicas", 1))
     ready = int((deployment.get("status") or {}).get("readyReplicas", 0))
     seen = f"{namespace}/{name}, {ready} of {wanted} ready"
-    todo = f"kubectl -n {namespace} describe pods; kubectl -n {namespace} logs deploy/{name}"
+    remedy = f"kubectl -n {namespace} describe pods; kubectl -n {namespace} logs deploy/{name}"
     if ready == 0:
-        return fail(what, seen, todo)
-    return ok(what, seen) if ready >= wanted else warn(what, seen, todo)
+        return fail(what, seen, remedy)
+    return ok(what, seen) if ready >= wanted else warn(what, seen, remedy)
 
 
 def _leader(kubectl: Kubectl, namespace: str) -> Finding:
-    what, todo = "leader", f"kubectl -n {namespace} logs -l app.kubernetes.io/name={OPERATOR} --tail=50"
+    what, remedy = "leader", f"kubectl -n {namespace} logs -l app.kubernetes.io/name={OPERATOR} --tail=50"
     spec: dict[str, Any] = kubectl.get("leases.coordination.k8s.io", OPERATOR, namespace=namespace).get("spec") or {}
     holder = str(spec.get("holderIdentity") or "")
     if not holder:
-        return fail(what, "no replica of the operator leads", todo)
+        return fail(what, "no replica of the operator leads", remedy)
     try:
         age = (datetime.now(UTC) - moment(spec["renewTime"])).total_seconds()
     except (KeyError, ValueError, TypeError):
         age = 0.0
     if age > float(spec.get("leaseDurationSeconds", 15)) + LEASE_MARGIN:
-        return fail(what, f"{holder} has not renewed its Lease for {age:.0f} s", todo)
+        return fail(what, f"{holder} has not renewed its Lease for {age:.0f} s", remedy)
     pods = kubectl.get("pods", "-l", f"{names.LEADER_LABEL}=true", namespace=namespace)
     if not any(is_ready(pod) for pod in pods):
-        return warn(what, f"{holder} leads, and no ready pod has the label {names.LEADER_LABEL}", todo)
+        return warn(what, f"{holder} leads, and no ready pod has the label {names.LEADER_LABEL}", remedy)
     return ok(what, holder)
 
 

@@ -57,8 +57,8 @@ def registered(kubectl: Kubectl) -> tuple[Finding, Manifest | None]:
     hooks = configuration.get("webhooks") or []
     bare = [h["name"] for h in hooks if not (h.get("clientConfig") or {}).get("caBundle")]
     if bare or not hooks:
-        todo = "the operator fills it in: see its log"
-        return fail(what, f"no caBundle in {', '.join(bare) or 'any webhook'}", todo), configuration
+        remedy = "the operator fills it in: see its log"
+        return fail(what, f"no caBundle in {', '.join(bare) or 'any webhook'}", remedy), configuration
     return ok(what, ", ".join(h["name"] for h in hooks)), configuration
 
 
@@ -116,15 +116,15 @@ def reaches(kubectl: Kubectl, configuration: Manifest | None) -> Dry:
         made = read_json(answer)
     except KubectlError as e:
         if '.rserpool.io"' in str(e):  # the name of our webhook; others may have a say in pods too
-            todo = "see the operator's log, and whether the API server reaches its Service on port 8443"
-            return Dry(finding=fail(what, str(e), todo))
+            remedy = "see the operator's log, and whether the API server reaches its Service on port 8443"
+            return Dry(finding=fail(what, str(e), remedy))
         reason = f"you may not create pods there: {e}" if e.reason == "Forbidden" else str(e)
         return Dry(finding=warn(what, "not tried", reason))
     sidecars = [c for c in made["spec"].get("initContainers") or [] if c.get("name") == names.SIDECAR]
     if not sidecars:
-        todo = "name a namespace that the operator serves with -n, or install the chart"
+        remedy = "name a namespace that the operator serves with -n, or install the chart"
         where = made["metadata"].get("namespace", namespace)
-        return Dry(finding=fail(what, f"a member's pod in namespace {where} got no sidecar", todo))
+        return Dry(finding=fail(what, f"a member's pod in namespace {where} got no sidecar", remedy))
     return Dry(
         finding=ok(what, f"a member's pod is given {sidecars[0]['image']}"),
         image=sidecars[0]["image"],

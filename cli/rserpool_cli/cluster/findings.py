@@ -22,17 +22,17 @@ class Finding:
     Attributes:
         what: was looked at.
         seen: there.
-        todo: what to do about it; empty: nothing.
+        remedy: what to do about it; empty: nothing.
     """
 
     level: Level
     what: str
     seen: str
-    todo: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         """As it is printed."""
-        return f"{self.level:<4}  {self.what}: {self.seen}" + (f": {self.todo}" if self.todo else "")
+        return f"{self.level:<4}  {self.what}: {self.seen}" + (f": {self.remedy}" if self.remedy else "")
 
 
 def ok(what: str, seen: str) -> Finding:
@@ -40,11 +40,11 @@ def ok(what: str, seen: str) -> Finding:
     return Finding(level=Level.OK, what=what, seen=seen)
 
 
-def warn(what: str, seen: str, todo: str) -> Finding:
+def warn(what: str, seen: str, remedy: str) -> Finding:
     """Something to know of."""
-    return Finding(level=Level.WARN, what=what, seen=seen, todo=todo)
+    return Finding(level=Level.WARN, what=what, seen=seen, remedy=remedy)
 
 
-def fail(what: str, seen: str, todo: str) -> Finding:
+def fail(what: str, seen: str, remedy: str) -> Finding:
     """Pools will not work."""
-    return Finding(level=Level.FAIL, what=what, seen=seen, todo=todo)
+    return Finding(level=Level.FAIL, what=what, seen=seen, remedy=remedy)

@@ -114,12 +114,12 @@ def _conditions(seen: Seen) -> Iterator[str]:
         since = f" for {ago(condition['lastTransitionTime'], seen.now)}" if condition.get("lastTransitionTime") else ""
         yield ""
         yield f"{kind} is {condition['status']}{since}: {reason}"
-        meaning, todo = _advice(reason)
+        meaning, remedy = _advice(reason)
         if condition.get("message"):
             yield f"  {condition['message']}"
         if meaning:
             yield f"  {meaning}"
-            yield f"  do: {todo}"
+            yield f"  do: {remedy}"
 
 
 def _is_wrong(condition: Manifest, wanted: str) -> bool:

@@ -103,16 +103,15 @@ def _plan_our_own(
     recorded = bool(known) and is_recorded(state.certificate, known)
     if known and not accepted and not recorded:
         return _lost(observed, pool, known, record)
-    if not state.available:  # who is trusted is known all the same, and the pool may move to another signer
-        return AuthorityPlan(
-            stalled=True,
-            reason=Reason.CERT_MANAGER_MISSING,
-            message=NO_CERT_MANAGER,
-            bundle=state.certificate.decode() if recorded else "",
-            not_after=expiry(state.certificate) if recorded else None,
-            generations=record,
-            issuer=known if recorded else "",
+    if not state.available:
+        missing = AuthorityPlan(
+            stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER, generations=record
         )
+        if not recorded:
+            return missing
+        # who is trusted is known all the same, and the pool may move to another signer
+        certificate = state.certificate
+        return replace(missing, bundle=certificate.decode(), not_after=expiry(certificate), issuer=known)
     making = make_authority(observed, pool, installation, record, generation, state)
     if isinstance(making, str):
         return AuthorityPlan(stalled=True, reason=Reason.NAME_TAKEN, message=making, generations=record)
