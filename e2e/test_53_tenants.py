@@ -33,6 +33,8 @@ STRANGE = "it is not signed by an authority of this pool"
 WRONG_ROLE = "a peer of role element is no registrar"
 TENANTS = "look"
 """An ephemeral container."""
+ENOUGH = 5
+"""Requests of a user who gives up each after his patience: none is over yet when the first registrar is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,21 @@ def scene(namespace: str) -> Iterator[Scene]:
             held=holdings(namespace, "echo", "other"),
             friend=friend,
         )
+
+
+@pytest.fixture
+def guests(scene: Scene) -> Iterator[Callable[..., None]]:
+    """Makes pods in the pool's namespace that no later test finds there, whatever becomes of this one."""
+    made: list[str] = []
+
+    def make(*pods: Manifest) -> None:
+        made.extend(pod["metadata"]["name"] for pod in pods)
+        apply(list(pods), namespace=scene.home)
+
+    yield make
+    kubectl("-n", scene.home, "delete", "pod", *made, "--ignore-not-found", "--wait=false")
+    apps.until_members(scene.home, "echo", 2, registrars=2)
+    scene.is_unmoved()
 
 
 def until(condition: Callable[[], Any], timeout: float, what: str) -> float:
@@ -264,9 +281,9 @@ def test_an_ephemeral_container_reaches_the_pods_key_and_token_and_is_that_pod_a
 
 
 def test_who_spoils_the_list_of_registrars_deceives_the_users_of_that_namespace_and_nobody_else(
-    scene: Scene, record_property: Any
+    scene: Scene, guests: Callable[..., None], record_property: Any
 ) -> None:
-    apply(impostor("false", scene.home, "echo", 7), namespace=scene.home)
+    guests(impostor("false", scene.home, "echo", 7))
     address, bundle = introduced(scene.home, "false")
     spoilt = {"data": {"registrars": f"{address}:3864\n", "bundle.pem": bundle}}
     name = f"{USERS}{scene.home}"
@@ -275,8 +292,7 @@ def test_who_spoils_the_list_of_registrars_deceives_the_users_of_that_namespace_
     with scene.friend_is_served():
         with scene.paused():
             scene.edit("patch", "configmap", name, "--type=merge", "-p", json.dumps(spoilt))
-            apply(apps.user("deceived"), namespace=scene.home)
-            apply(apps.member("late"), namespace=scene.home)
+            guests(apps.user("deceived"), apps.member("late"))
             apps.until_served(scene.home, "deceived")
             assert {a.by for a in apps.asked(scene.home, "deceived") if not a.failed} == {"impostor"}
             apps.until_members(scene.home, "echo", 3, registrars=2)  # a sidecar is told by the operator alone
@@ -290,27 +306,26 @@ def test_who_spoils_the_list_of_registrars_deceives_the_users_of_that_namespace_
             "the list is as the operator has it",
         )
         record_property("figure", f"a spoilt list of registrars is mended {took:.1f} s after the pool is not paused")
-    kubectl("-n", scene.home, "delete", "pod", "deceived", "late", "false", "--wait=false")
-    apps.until_members(scene.home, "echo", 2, registrars=2)
-    scene.is_unmoved()
 
 
 def addresses(scene: Scene, ordinal: int) -> set[str]:
-    """What a registrar's name stands for, as a pod of the namespace is told."""
+    """What a registrar's name stands for, as a pod of the namespace is told by whichever DNS server it asks."""
     program = (
-        "import socket, sys\ntry: print(*{a[4][0] for a in socket.getaddrinfo(sys.argv[1], 1)})\nexcept OSError: pass"
+        "import socket, sys\n"
+        "for _ in range(8):\n"  # there are two, each with a cache of its own
+        " try: print(*{a[4][0] for a in socket.getaddrinfo(sys.argv[1], 1)})\n"
+        " except OSError: pass"
     )
     host = f"echo-registrar-{ordinal}.echo-peers.{scene.home}.svc.cluster.local"
     return set(apps.run_python(scene.home, scene.name(), "echo", program, host).split())
 
 
-def test_names_that_lead_to_impostors_lead_nowhere(scene: Scene, record_property: Any) -> None:
+def test_names_that_lead_to_impostors_lead_nowhere(
+    scene: Scene, guests: Callable[..., None], record_property: Any
+) -> None:
     """One has an authority of its own, the other an element's genuine leaf. They stand in DNS beside the registrars,
     which a label is enough for; then alone, since `edit` may change a Service while the pool is paused."""
-    apply(
-        [impostor(f"false-{n}", scene.home, "echo", n, loot=loot) for n, loot in ((0, ""), (1, scene.name()))],
-        namespace=scene.home,
-    )
+    guests(*(impostor(f"false-{n}", scene.home, "echo", n, loot=loot) for n, loot in ((0, ""), (1, scene.name()))))
     kubectl("-n", scene.home, "wait", "--for=condition=Ready", "pod/false-0", "pod/false-1", "--timeout=60s")
     carry_off(scene.home, scene.name(), apps.SIDECAR, "false-1")
     false = [str(get("pod", f"false-{n}", "-n", scene.home)["status"]["podIP"]) for n in (0, 1)]
@@ -322,12 +337,12 @@ def test_names_that_lead_to_impostors_lead_nowhere(scene: Scene, record_property
                 patch = [{"op": "replace", "path": "/spec/selector", "value": {"impostor": "echo"}}]
                 scene.edit("patch", "service", service, "--type=json", "-p", json.dumps(patch))
             until(lambda: [addresses(scene, n) for n in (0, 1)] == [{a} for a in false], 60, "DNS names them alone")
-            apply([apps.member("behind"), apps.user("lost")], namespace=scene.home)
+            guests(apps.member("behind"), apps.user("lost"))
             tried = _until_tried(scene, "behind", "lost")
             record_property("figure", f"both impostors were tried by a sidecar and a user, and refused: {tried:.1f} s")
             assert not apps.is_ready(get("pod", "behind", "-n", scene.home))
+            until(lambda: len(apps.asked(scene.home, "lost")) >= ENOUGH, 20, "the user is told of what it asked")
             asked = apps.asked(scene.home, "lost")
-            assert asked
             assert len(apps.failures(asked)) == len(asked), "somebody was believed"
             scene.is_unmoved()
         apps.until_members(scene.home, "echo", 3, registrars=2, timeout=90)
@@ -340,9 +355,6 @@ def test_names_that_lead_to_impostors_lead_nowhere(scene: Scene, record_property
     written = logs("behind", apps.SIDECAR, namespace=scene.home)
     assert STRANGE in written
     assert WRONG_ROLE in written
-    kubectl("-n", scene.home, "delete", "pod", "behind", "lost", "false-0", "false-1", "--wait=false")
-    apps.until_members(scene.home, "echo", 2, registrars=2)
-    scene.is_unmoved()
 
 
 def _until_tried(scene: Scene, *pods: str) -> float:
