@@ -97,6 +97,7 @@ STATUS: Final[Schema] = _object(
                     " Pending: the first CA is being made; Stopped: see the condition AuthorityReady."
                 ),
                 "since": _text("When the phase of a replacement began.", format="date-time"),
+                "notBefore": _text("When the CA certificate's life began.", format="date-time"),
                 "notAfter": _text("When the CA certificate ends.", format="date-time"),
                 "missing": _texts("Pods that have not taken part in a change yet, 20 at most."),
                 "keys": {

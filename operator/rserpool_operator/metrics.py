@@ -33,6 +33,12 @@ class OperatorMetrics:
         self.reconcile_seconds = Histogram(
             "rserpool_operator_reconcile_seconds", "How long that took.", buckets=_SECONDS, registry=registry
         )
+        self.ca_not_before = Gauge(
+            "rserpool_operator_ca_not_before_timestamp_seconds",
+            "When the life of the CA that signs a pool's certificates began.",
+            POOL,
+            registry=registry,
+        )
         self.ca_not_after = Gauge(
             "rserpool_operator_ca_not_after_timestamp_seconds",
             "When the CA that signs a pool's certificates expires.",
@@ -87,9 +93,10 @@ class OperatorMetrics:
             self._phases[key] = phase
             self.ca_phase.labels(*key, phase).set(1)
         self.ca_missing.labels(*key).set(len(authority.get("missing") or ()))
-        not_after = authority.get("notAfter")
-        if not_after:
-            self.ca_not_after.labels(*key).set(datetime.fromisoformat(not_after).timestamp())
+        for gauge, field in ((self.ca_not_before, "notBefore"), (self.ca_not_after, "notAfter")):
+            at = authority.get(field)
+            if at:
+                gauge.labels(*key).set(datetime.fromisoformat(at).timestamp())
 
     def forget_authority(self, namespace: str, pool: str) -> None:
         """The pool is gone, or another replica tells of it now."""
@@ -97,6 +104,6 @@ class OperatorMetrics:
         phase = self._phases.pop(key, None)
         if phase is not None:
             self.ca_phase.remove(*key, phase)
-        for gauge in (self.ca_missing, self.ca_not_after):
+        for gauge in (self.ca_missing, self.ca_not_before, self.ca_not_after):
             with suppress(KeyError):
                 gauge.remove(*key)

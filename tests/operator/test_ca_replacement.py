@@ -231,8 +231,13 @@ def test_an_object_of_somebody_else_in_the_way_stops_the_replacement_and_not_the
 def test_metrics_show_expiry_phase_and_who_is_missing_and_forget_a_pool_that_is_gone() -> None:
     cluster = Rotating()
     registry, labels = cluster.metrics.registry, {"namespace": "demo", "pool": "echo"}
-    ends = registry.get_sample_value("rserpool_operator_ca_not_after_timestamp_seconds", labels)
+    began, ends = (
+        registry.get_sample_value(f"rserpool_operator_ca_not_{word}_timestamp_seconds", labels)
+        for word in ("before", "after")
+    )
+    assert began is not None
     assert ends is not None
+    assert began <= cluster.now.timestamp()
     assert ends > cluster.now.timestamp() + 364 * 86400
     cluster.processes[next(iter(cluster.processes))].silent = True
     cluster.restart()

@@ -87,7 +87,16 @@ specs = st.fixed_dictionaries(
 
 _CHANGES: Final = frozenset(
     (
-        *("resourceVersion", "generation", "lastTransitionTime", "notAfter", "message", "keys", "commonName"),
+        *(
+            "resourceVersion",
+            "generation",
+            "lastTransitionTime",
+            "notBefore",
+            "notAfter",
+            "message",
+            "keys",
+            "commonName",
+        ),
         *("tls.crt", "tls.key", "bundle.pem", "observedGeneration", names.APPLIED),
         *("updateRevision", "currentRevision", "revision"),
         *(names.COOKIE_KEYS_CHANGED, "1", "2"),  # a key of cookies, by its number

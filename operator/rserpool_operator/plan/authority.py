@@ -18,7 +18,7 @@ from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object, ref_of
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observed import AuthorityState, Observed
-from rserpool_operator.plan.certificates import LATE_AT, expiry, has_lived, is_certificate, is_recorded, key_hash
+from rserpool_operator.plan.certificates import LATE_AT, has_lived, is_certificate, is_recorded, key_hash, life_of
 from rserpool_operator.plan.effects import CreateAuthority, Effect
 from rserpool_operator.plan.objects import apply_if_needed, owned_by
 from rserpool_operator.plan.signers import bundle_of_signer, is_ours
@@ -38,6 +38,7 @@ class AuthorityPlan:
         bundle: what is to be trusted, PEM; empty: nothing yet, or what was told last stands.
         generations: to be recorded.
         missing: pods that a replacement waits for.
+        life: when the CA's began, and when it ends; ``None``: there is none yet.
         issuer: hash of the key whose leaves are wanted, or of each; empty: any the bundle vouches for.
         look_again: seconds after which a replacement can go on; ``None``: when something happens.
     """
@@ -48,7 +49,7 @@ class AuthorityPlan:
     reason: Reason
     message: str
     bundle: str = ""
-    not_after: datetime | None = None
+    life: tuple[datetime, datetime] | None = None
     generations: Generations
     missing: tuple[str, ...] = ()
     issuer: str = ""
@@ -68,25 +69,25 @@ def plan_signing(
 def _plan_users_own(observed: Observed, signer: Signer, record: Generations) -> AuthorityPlan:
     """Decide about a CA that the user brings: its bundle is told, and its key is the user's to replace."""
     pem = bundle_of_signer(signer)
-    not_after = expiry(pem)
-    if not_after is None:
+    life = life_of(pem)
+    if life is None:
         return AuthorityPlan(
             stalled=True,
             reason=Reason.BUNDLE_UNREADABLE,
             message=UNREADABLE,
             generations=record,
         )
-    known = key_hash(pem)
+    known, (_, end) = key_hash(pem), life
     found = AuthorityPlan(
         ready=True,
         reason=Reason.CA_EXPIRES_SOON if has_lived(pem, LATE_AT, observed.now) else Reason.AUTHORITY_ISSUED,
-        message=f"the bundle's first authority expires at {not_after.isoformat()}",
+        message=f"the bundle's first authority expires at {end.isoformat()}",
         bundle=pem.decode(),
-        not_after=not_after,
+        life=life,
         generations=replace(record, keys={**record.keys, record.generation: known}),
         issuer=known,
     )
-    if not_after <= observed.now:
+    if end <= observed.now:
         return replace(found, ready=False, stalled=True, reason=Reason.CA_EXPIRED)
     if not observed.authority.available:  # who is trusted is known all the same
         return replace(found, ready=False, stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER)
@@ -111,7 +112,7 @@ def _plan_our_own(
             return missing
         # who is trusted is known all the same, and the pool may move to another signer
         certificate = state.certificate
-        return replace(missing, bundle=certificate.decode(), not_after=expiry(certificate), issuer=known)
+        return replace(missing, bundle=certificate.decode(), life=life_of(certificate), issuer=known)
     making = make_authority(observed, pool, installation, record, generation, state)
     if isinstance(making, str):
         return AuthorityPlan(stalled=True, reason=Reason.NAME_TAKEN, message=making, generations=record)
@@ -123,16 +124,16 @@ def _plan_our_own(
             message=f"Certificate {installation.namespace}/{name}: {state.says or 'asked for'}",
             generations=record,
         )
-    not_after = expiry(state.certificate)
-    expired = not_after is not None and not_after <= observed.now
+    life = life_of(state.certificate)
+    expired = life is not None and life[1] <= observed.now
     return AuthorityPlan(
         effects=making,
         ready=not expired,
         stalled=expired,
         reason=Reason.CA_EXPIRED if expired else Reason.AUTHORITY_ISSUED,
-        message=f"generation {generation} is valid until {not_after.isoformat() if not_after else 'an unknown time'}",
+        message=f"generation {generation} is valid until {life[1].isoformat() if life else 'an unknown time'}",
         bundle=state.certificate.decode(),
-        not_after=not_after,
+        life=life,
         generations=replace(record, keys={**record.keys, generation: key_hash(state.certificate)}),
         issuer=known,
     )

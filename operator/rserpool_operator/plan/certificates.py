@@ -72,18 +72,18 @@ def _first(pem: bytes) -> x509.Certificate | None:
     return min(certificates_from_pem(pem), key=lambda c: c.not_valid_after_utc) if is_certificate(pem) else None
 
 
-def expiry(pem: bytes) -> datetime | None:
-    """When a CA expires; of several, the first."""
+def life_of(pem: bytes) -> tuple[datetime, datetime] | None:
+    """From when to when a CA is valid; of several, the one that is over first. ``None``: that is no certificate."""
     first = _first(pem)
-    return first.not_valid_after_utc if first is not None else None
+    return (first.not_valid_before_utc, first.not_valid_after_utc) if first is not None else None
 
 
 def has_lived(pem: bytes, part: float, now: datetime) -> bool:
     """Whether that part of a CA's life is over; of what is no certificate it is not."""
-    first = _first(pem)
-    if first is None:
+    life = life_of(pem)
+    if life is None:
         return False
-    begin, end = first.not_valid_before_utc, first.not_valid_after_utc
+    begin, end = life
     return now >= begin + (end - begin) * part
 
 

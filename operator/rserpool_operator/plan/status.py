@@ -79,8 +79,8 @@ def authority_of(observed: Observed, authority: AuthorityPlan, bundle_version: s
         missing = behind(observed, bundle_version)
     if missing:
         found["missing"] = missing[:20]
-    if authority.not_after is not None:
-        found["notAfter"] = timestamp(authority.not_after)
+    if authority.life is not None:
+        found["notBefore"], found["notAfter"] = map(timestamp, authority.life)
     return found
 
 
