@@ -135,11 +135,20 @@ def false_mentor(system: System, kind: str) -> Iterator[FalseRegistrar]:
         yield false
 
 
+@contextlib.contextmanager
+def one_more(system: System, peers: Sequence[str], without: Sequence[str] = ()) -> Iterator[RegistrarProcess]:
+    """A registrar that starts with these peers, and is ended afterwards: the next one has its address."""
+    late = system.start_registrar(peers, without=without)
+    try:
+        yield late
+    finally:
+        system.stop(late.name)
+
+
 @pytest.mark.parametrize("kind", ["an authority of the same name", "an element"])
 def test_a_starting_registrar_refuses_a_false_mentor_and_takes_the_next(starting: System, kind: str) -> None:
     true = [f"{r.address}:{r.enrp_port}" for r in starting.a.registrars]
-    with false_mentor(starting, kind) as false:
-        late = starting.start_registrar([false.at, *true])
+    with false_mentor(starting, kind) as false, one_more(starting, [false.at, *true]) as late:
         took = starting.wait("it serves", lambda: (starting.a.dump(late) or {}).get("phase") == "serving")
         dump = starting.a.dump(late)
         assert dump is not None
@@ -148,7 +157,6 @@ def test_a_starting_registrar_refuses_a_false_mentor_and_takes_the_next(starting
         starting.wait("it was tried", lambda: starting.a.metric(late, "rserpool_refusals_total", threat="2.5"))
         assert all(isinstance(message, enrp.EnrpError) for message in false.heard), "nothing was disclosed to it"
         assert "threat=2.5" in starting.log(late.name)
-        starting.stop(late.name)
     figure(f"2.5 false mentor, {kind}: the starting registrar serves after {took:.1f} s")
 
 
@@ -202,10 +210,8 @@ def test_it_succeeds_where_a_server_id_is_not_bound_to_an_identity() -> None:
     ("weakening", "kind"), [("registrar-role", "an element"), ("verification", "an authority of the same name")]
 )
 def test_a_false_mentor_succeeds_where(starting: System, weakening: str, kind: str) -> None:
-    with false_mentor(starting, kind) as false:
-        late = starting.start_registrar([false.at], without=[weakening])
+    with false_mentor(starting, kind) as false, one_more(starting, [false.at], without=[weakening]) as late:
         starting.wait("it holds what it was told", lambda: holds_the_false_element(starting, late))
-        starting.stop(late.name)
 
 
 def peers_of(system: System, registrar: RegistrarProcess) -> set[int]:

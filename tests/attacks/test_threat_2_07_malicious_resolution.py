@@ -65,7 +65,7 @@ def resolved(system: System, *places: FalseRegistrar, true: bool) -> set[str]:
 
     async def ask() -> set[str]:
         registrars = tuple((f.host, f.port) for f in places) + (system.a.scope.registrars if true else ())
-        async with PoolUser(replace(system.a.scope, registrars=registrars), patience=3.0) as user:
+        async with PoolUser(replace(system.a.scope, registrars=registrars), patience=10.0 if true else 3.0) as user:
             found = await user.resolve("echo", fresh=True)
             return {str(address) for element in found.elements for address in element.transport.addresses}
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from statistics import median
 
 import pytest
 
@@ -36,8 +37,11 @@ def system() -> Iterator[System]:
         yield running
 
 
-def pour(rogue: Rogue, address: str, identifier: int) -> tuple[int, float]:
-    """A thousand keep-alives to an element's sidecar; returns how many were answered, and the seconds until then."""
+def pour(rogue: Rogue, address: str, identifier: int, patience: float = 0.5) -> tuple[int, float]:
+    """A thousand keep-alives to an element's sidecar; returns how many were answered, and the seconds until then.
+
+    With `patience`, in seconds, more answers are waited for.
+    """
     question = asap.EndpointKeepAlive(server_id=0xBAD, pool_handle=HANDLE, pe_identifier=identifier)
     octets = encode(question, DIALECT)
     answer = encode(asap.EndpointKeepAliveAck(pool_handle=HANDLE, pe_identifier=identifier), DIALECT)
@@ -46,7 +50,7 @@ def pour(rogue: Rogue, address: str, identifier: int) -> tuple[int, float]:
         for _ in range(FLOOD // 20):
             sock.sendall(octets * 20)
             answers += _waiting(sock, 0.02)
-        answers += _waiting(sock, 0.5)
+        answers += _waiting(sock, patience)
     assert answers == answer * (len(answers) // len(answer)), "it said something else"
     return len(answers) // len(answer), time.monotonic() - began
 
@@ -75,15 +79,15 @@ def echo(address: str) -> float:
 def test_a_registrar_that_asks_a_thousand_times_is_answered_a_few_times(system: System) -> None:
     element, rogue = system.a.elements[0], system.stranger(system.a.leaf(Role.REGISTRAR))
     identifier = _identifier(system, 0)
-    quiet = max(echo(element.address) for _ in range(5))
+    quiet = median(echo(element.address) for _ in range(5))
     with undisturbed(system, threat="2.14", peers=[rogue.name]):
         answered, seconds = pour(rogue, element.address, identifier)
-        disturbed = max(echo(element.address) for _ in range(5))
+        disturbed = median(echo(element.address) for _ in range(5))
     figure(
         f"2.14: {answered} of {FLOOD} keep-alives answered; a user waits {disturbed * 1000:.1f} ms, before {quiet * 1000:.1f} ms"
     )
     assert 0 < answered <= ANSWERED_BURST + ANSWERED_PER_SECOND * seconds + 1
-    assert disturbed <= max(2 * quiet, 0.05)
+    assert disturbed <= max(2 * quiet, 0.05)  # the median: any may wait for a processor
 
 
 @pytest.mark.rfc("threats 2.14: keep-alives to an element are limited")
@@ -161,5 +165,5 @@ def test_without_the_registrars_limit_each_report_is_a_keep_alive() -> None:
 def test_without_its_own_limit_an_element_answers_them_all() -> None:
     with weakened_system(registrars=1) as system, daemons.sidecar(system, without=["flood-guard"]) as victim:
         victim.ready()
-        answered, _ = pour(system.stranger(system.a.leaf(Role.REGISTRAR)), victim.address, victim.identifier)
+        answered, _ = pour(system.stranger(system.a.leaf(Role.REGISTRAR)), victim.address, victim.identifier, 5.0)
         assert answered == FLOOD

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -49,6 +50,8 @@ LATE: Final = 9
 """Index of a registrar that a test starts later."""
 HONEST: Final = 100
 """Index of the driver's first place among `kind` 3 of the pool's addresses."""
+BUSY: Final = 10.0
+"""Seconds for which a registrar may be too busy to say what it holds."""
 HERE: Final = Path(__file__).parent
 
 
@@ -142,9 +145,11 @@ class System:
         """
         found = {}
         for pool in self.pools:
-            dumps = pool.dumps()
-            silent = sorted({r.name for r in pool.registrars} - set(dumps))
-            assert not silent, f"{silent} do not answer:\n" + "\n".join(pool.log(name)[-2000:] for name in silent)
+            dumps, until = pool.dumps(), time.monotonic() + BUSY
+            while silent := sorted({r.name for r in pool.registrars} - set(dumps)):
+                logs = "\n".join(pool.log(name)[-2000:] for name in silent)
+                assert time.monotonic() < until, f"{silent} do not answer:\n{logs}"
+                dumps |= pool.dumps(without=list(dumps))
             for name, dump in dumps.items():
                 peers = sorted((p["server_id"], p["identity"]) for p in dump["peers"])
                 found[name] = {"server_id": dump["server_id"], "pools": self._held(dump), "peers": peers}
