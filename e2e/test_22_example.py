@@ -19,6 +19,7 @@ DEMO = "demo"
 
 @pytest.fixture
 def _demo() -> Iterator[None]:
+    kubectl("delete", "namespace", DEMO, "--ignore-not-found", "--timeout=120s", timeout=130)  # of an earlier run
     yield
     kubectl("delete", "namespace", DEMO, "--wait=false", "--ignore-not-found")
 
@@ -44,6 +45,11 @@ def test_the_example_is_a_pool_with_three_members_and_a_client_that_is_answered_
         return True
 
     wait_for(answered, 60, "the client is answered by each of the three", every=1)
-    table = kubectl("-n", DEMO, "get", "serverpools").split()
-    assert table[:9] == ["NAME", "HANDLE", "POLICY", "REGISTRARS", "WANTED", "ELEMENTS", "MATCHED", "READY", "AGE"]
-    assert table[9:17] == ["echo", "echo", "RoundRobin", "3", "3", "3", "3", "True"]
+
+    def shown() -> bool:
+        table = kubectl("-n", DEMO, "get", "serverpools").split()
+        assert table[:9] == ["NAME", "HANDLE", "POLICY", "REGISTRARS", "WANTED", "ELEMENTS", "MATCHED", "READY", "AGE"]
+        assert table[9:17] == ["echo", "echo", "RoundRobin", "3", "3", "3", "3", "True"]
+        return True
+
+    wait_for(shown, 90, "the table shows them", every=1)  # registrars tell the operator of elements when it asks

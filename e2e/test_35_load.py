@@ -74,7 +74,7 @@ import asyncio, json, sys
 from rserpool.client import PoolUser
 
 async def main():
-    async with PoolUser() as users:
+    async with PoolUser(patience=10) as users:
         for _ in range(int(sys.argv[1])):
             found = await users.resolve("echo", fresh=True)
             print(json.dumps([str(e.transport.address) for e in found.elements]))

@@ -22,7 +22,7 @@ ELEMENTS: Final = 3
 COUNTER: Final = (Path(__file__).parent.parent / "examples" / "counter" / "counter.py").read_text()
 
 CLIENT: Final = """
-import asyncio, contextlib, json, time
+import asyncio, contextlib, itertools, json, time
 from rserpool.client import PoolUser
 
 def say(**fields):
@@ -33,21 +33,24 @@ def agree(failover):
         cookie=bool(failover.cookie), protected=failover.new.security.protected)
     return True
 
+lines = itertools.count(1)
+
 async def counted(session):
     while True:
+        sent = next(lines)
         await session.send(b"line\\n")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 heard = b""
                 while not heard.endswith(b"\\n"):
                     heard += await session.receive()
-                return int(heard.split()[0])
+                return int(heard.split()[-1]), sent
 
 async def main():
     async with PoolUser() as users, users.session("echo", on_failover=agree, patience=30.0) as session:
         while True:
-            number = await counted(session)
-            say(number=number, by=session.element.identifier, over=session.security.version)
+            number, sent = await counted(session)
+            say(number=number, sent=sent, by=session.element.identifier, over=session.security.version)
             await asyncio.sleep(0.05)
 
 asyncio.run(main())
@@ -91,8 +94,9 @@ def test_a_stream_goes_on_at_another_element_with_its_cookie_after_the_callback_
     home: str, death: str, record_property: Any
 ) -> None:
     before, restarts = _said(home), _restarts(home)
-    assert before[-1]["over"] == "TLSv1.3"
-    victim = before[-1]["by"]
+    counting = [line for line in before if "number" in line][-1]
+    assert counting["over"] == "TLSv1.3"
+    victim = counting["by"]
     pod = _pod_of(home, victim)
     if death == "application killed":
         nodes.kill_container(pod, "app", namespace=home)
@@ -113,8 +117,9 @@ def test_a_stream_goes_on_at_another_element_with_its_cookie_after_the_callback_
     assert asked["protected"]
     assert all(line["by"] == victim for line in after[:at]), "asked before anything went to the new one"
     assert {line["by"] for line in after[at + 1 :]} == {asked["new"]}
-    numbers = [line["number"] for line in [*before, *after] if "number" in line]
-    assert all(0 < b - a <= 2 for a, b in pairwise(numbers)), numbers
+    counts = [(line["number"], line["sent"]) for line in [*before, *after] if "number" in line]
+    assert all(a[0] < b[0] for a, b in pairwise(counts)), f"something was forgotten: {counts}"
+    assert all(number <= sent for number, sent in counts), f"something was counted twice: {counts}"
     last = [line for line in [*before, *after[:at]] if "number" in line][-1]
     gap = after[at + 1]["at"] - last["at"]
     record_property(

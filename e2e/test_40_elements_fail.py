@@ -50,6 +50,7 @@ class Member:
 
 
 def _members(namespace: str) -> list[Member]:
+    _back(namespace)  # whatever became of the test before
     held = dumps(namespace, "echo")
     homes = {d["server_id"]: nodes.node_of(pod, namespace=namespace) for pod, d in held.items()}
     by_address = {f"tcp:{p['status']['podIP']}:{apps.PORT}": p for p in apps.pods(namespace, "echo")}
@@ -92,6 +93,7 @@ def test_an_application_that_is_killed_leaves_and_comes_back(home: str, record_p
     # the kubelet starts it again at once the first time, which is too soon to be missed
     nodes.kill_container(member.pod, "echo", namespace=home)
     wait_for(lambda: restarted(1), 30, "the application was started again")
+    _back(home)  # after all it may have been missed
     with watching(home, registrars(home, "echo")) as watch:
         since = now()
         nodes.kill_container(member.pod, "echo", namespace=home)

@@ -46,9 +46,10 @@ def home(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 def users(home: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A pod of new users, each with a registrar of its choice, on the node with the fewest registrars."""
+    _back(home)  # whatever became of the test before
     name = f"user-{zlib.crc32(request.node.name.encode()):08x}"
     # with the usual patience, which is the goal, what is late on a busy machine would be no answer instead of a figure
-    environment = {"USERS": str(USERS), "PATIENCE": str(TIMES * GOAL)}
+    environment = apps.PATIENT | {"USERS": str(USERS), "PATIENCE": str(TIMES * GOAL)}
     apply(apps.user(name, environment=environment, nodeName=_by_registrars(home)[0]), namespace=home)
     _until_served(home, name, of=USERS)
     yield name
@@ -137,9 +138,10 @@ def _homes(namespace: str) -> dict[str, str]:
 
 def _chosen(namespace: str, users: str) -> tuple[str, str, int]:
     """The home registrar that most users ask: its server ID, its pod, and how many they are."""
-    asking = {server: _asking(namespace, users, [pod]) for server, pod in _homes(namespace).items()}
+    homes = _homes(namespace)
+    asking = {server: _asking(namespace, users, [pod]) for server, pod in homes.items()}
     server = max(asking, key=lambda s: asking[s])
-    return server, _homes(namespace)[server], asking[server]
+    return server, homes[server], asking[server]
 
 
 def test_the_node_of_registrars_is_cut_off(home: str, users: str, record_property: Any) -> None:

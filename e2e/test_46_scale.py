@@ -17,6 +17,10 @@ from harness.pools import registrars
 from harness.waiting import NotYet, wait_for
 from harness.watching import now, watching
 
+GOAL: Final = 1.0
+"""Seconds: a resolution of a user that knows all registrars."""
+TIMES: Final = 3
+"""The machine of these tests is busy: goals are printed, and asserted so many times over."""
 ELEMENTS: Final = 4
 STAY: Final = ("echo-registrar-0", "echo-registrar-1")
 
@@ -38,7 +42,7 @@ def home(cluster: Cluster) -> Iterator[str]:
 
 
 def _scale(namespace: str, count: int) -> dict[str, Any]:
-    """Ask for so many registrars, and wait until these and no others hold all elements, at homes among themselves."""
+    """Ask for so many registrars, and wait until these and no others hold all elements."""
     patch = json.dumps({"spec": {"registrars": {"replicas": count}}})
     kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", patch)
 
@@ -62,10 +66,15 @@ def test_three_registrars_become_five_and_two_and_no_request_fails(home: str, re
         _scale(home, 2)
         shrunk = now()
         apps.until_served(home, "user")
+
+        def taken_over() -> bool:
+            one, two = (watch.last()[pod].elements for pod in STAY)
+            if one != two or len(set(one.values())) > len(STAY):
+                raise NotYet(one, two)
+            return True
+
+        wait_for(taken_over, 15, "all elements are at home with the two that stay")
         assert watch.fewest(since) == ELEMENTS, "no element was missing at any time"
-        last = {pod: seen.elements for pod, seen in watch.last().items()}
-    assert last[STAY[0]] == last[STAY[1]]
-    assert len(set(last[STAY[0]].values())) <= 2
     asked = apps.asked(home, "user", since)
     record_property(
         "figure",
@@ -73,6 +82,7 @@ def test_three_registrars_become_five_and_two_and_no_request_fails(home: str, re
         f"{len(apps.failures(asked))} failed, slowest resolve {max(a.resolve for a in asked):.2f} s",
     )
     assert apps.failures(asked) == []
+    assert max(a.resolve for a in asked) <= TIMES * GOAL
 
     def told() -> bool:
         said = apps.server_pool(home)["status"]

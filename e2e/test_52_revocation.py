@@ -65,18 +65,20 @@ def test_a_service_account_that_is_revoked_has_no_member_left_and_gets_no_certif
     pool: Members, record_property: Any
 ) -> None:
     revoke(pool, "default")
-    began = time.monotonic()
-    apps.until_members(pool.home, "echo", 0, registrars=2, timeout=15)
-    record_property(
-        "figure", f"a revoked service account's elements are gone everywhere after {time.monotonic() - began:.1f} s"
-    )
-    with_leaf, with_token, asked = pool.as_member(
-        enrol(who(pool.home, "echo", pool.uid()), leaf=IDENTITY),
-        enrol(who(pool.home, "echo", pool.uid()), token_file=TOKEN),
-        control(),
-    )
-    assert {(told.status, told.reason) for told in (with_leaf, with_token, asked)} == {(403, "Revoked")}
-    revoke(pool)
+    try:
+        began = time.monotonic()
+        apps.until_members(pool.home, "echo", 0, registrars=2, timeout=15)
+        record_property(
+            "figure", f"a revoked service account's elements are gone everywhere after {time.monotonic() - began:.1f} s"
+        )
+        with_leaf, with_token, asked = pool.as_member(
+            enrol(who(pool.home, "echo", pool.uid()), leaf=IDENTITY),
+            enrol(who(pool.home, "echo", pool.uid()), token_file=TOKEN),
+            control(),
+        )
+        assert {(told.status, told.reason) for told in (with_leaf, with_token, asked)} == {(403, "Revoked")}
+    finally:
+        revoke(pool)
     apps.until_members(pool.home, "echo", 2, registrars=2, timeout=60)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def _members(namespace: str) -> None:
 def test_another_operator_with_other_values_restarts_no_registrar_and_no_application(
     namespace: str, cluster: Cluster, record_property: Any
 ) -> None:
-    before = lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo"))
+    since, before = time.time(), lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo"))
     template = get("statefulset", "echo-registrar", "-n", namespace)["spec"]["template"]
     with helm.as_before() as given:
         helm.install(
@@ -69,7 +70,7 @@ def test_another_operator_with_other_values_restarts_no_registrar_and_no_applica
     apps.until_members(namespace, "echo", 3)
     after = lives(registrar_pods(namespace, "echo") + apps.pods(namespace, "echo"))
     assert {name: life for name, life in after.items() if name in before} == before
-    asked = apps.asked(namespace, "user")
+    asked = apps.asked(namespace, "user", since)
     failed = apps.failures(asked)
     record_property("figure", f"helm upgrade and back: {len(asked)} requests meanwhile, {len(failed)} failed")
     assert failed == []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def _members(namespace: str) -> None:
     apply([apps.pool(), apps.echo(replicas=3)], namespace=namespace)
     apps.until_ready(namespace)
     apps.until_members(namespace, "echo", 3)
-    apply(apps.user("user", environment=apps.PATIENT), namespace=namespace)
+    apply(apps.user("user", environment=apps.PATIENT | {"PATIENCE": "3"}), namespace=namespace)
     apps.until_served(namespace, "user")
 
 
@@ -34,7 +35,7 @@ def images(namespace: str) -> list[str]:
 
 
 def test_another_version_of_the_pool_replaces_one_registrar_at_a_time(namespace: str, cluster: Cluster) -> None:
-    before, most = lives(registrars(namespace)), 0
+    since, before, most = time.time(), lives(registrars(namespace)), 0
     kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", _version(cluster.next_version))
 
     def replaced() -> bool:
@@ -54,13 +55,13 @@ def test_another_version_of_the_pool_replaces_one_registrar_at_a_time(namespace:
     assert found["status"]["version"] == cluster.next_version
     assert found["status"]["elements"]["outdated"] == 3
     apps.until_members(namespace, "echo", 3)
-    assert apps.failures(apps.asked(namespace, "user")) == []
+    assert apps.failures(apps.asked(namespace, "user", since)) == []
 
 
 def test_a_version_that_does_not_start_stops_at_the_first_registrar_and_is_undone(
     namespace: str, cluster: Cluster, record_property: Any
 ) -> None:
-    before = lives(registrars(namespace))
+    since, before = time.time(), lives(registrars(namespace))
     kubectl("-n", namespace, "patch", "serverpool", "echo", "--type=merge", "-p", _version("no-such-version"))
 
     def stuck() -> Manifest:
@@ -81,7 +82,7 @@ def test_a_version_that_does_not_start_stops_at_the_first_registrar_and_is_undon
     assert images(namespace) == [f"rserpool-node:{cluster.next_version}"] * REGISTRARS
     assert {name: life for name, life in lives(registrars(namespace)).items() if name in others} == others
     apps.until_members(namespace, "echo", 3)
-    asked = apps.asked(namespace, "user")
+    asked = apps.asked(namespace, "user", since)
     slowest = max(r.resolve for r in asked)
     record_property("figure", f"rolling, stuck and undone: {len(asked)} requests, slowest resolve() {slowest:.2f} s")
     assert slowest < 3.0

@@ -48,7 +48,7 @@ def test_thirty_pools_at_once_become_ready(record_property: Any) -> None:
 
 def memory() -> list[float]:
     """Resident memory of the operator's replicas in MiB, the leader's first."""
-    leader = operators.leader()
+    leader = operators.until_complete()
     names = sorted((p["metadata"]["name"] for p in operators.replicas()), key=lambda name: name != leader)
     found = [operators.samples(operators.page(name), "process_resident_memory_bytes") for name in names]
     return [operators.total(values) / 2**20 for values in found]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from kubernetes.watch import Watch
 
 from harness import apps, kwok, operators
 from harness.cluster import SYSTEM, cluster
-from harness.kubectl import get
+from harness.kubectl import KubectlError, get
 from harness.namespaces import fresh
 from harness.waiting import NotYet, wait_for
 
@@ -125,8 +125,9 @@ def now_of() -> dict[str, float]:
     found = {}
     for pod in operators.replicas():
         name = str(pod["metadata"]["name"])
-        values = operators.samples(operators.page(name), "process_resident_memory_bytes")
-        found[name] = operators.total(values) / 2**20
+        with suppress(KubectlError):  # it is being ended
+            values = operators.samples(operators.page(name), "process_resident_memory_bytes")
+            found[name] = operators.total(values) / 2**20
     return found
 
 

@@ -14,6 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream.ws_client import WSClient, websocket_call
 from urllib3.exceptions import HTTPError
+from websocket import WebSocketException
 
 from harness.cluster import cluster
 
@@ -161,5 +162,7 @@ def run_in(pod: str, container: str, *command: str, namespace: str, timeout: flo
         if shell.returncode:
             raise ApiError(shell.returncode, shell.read_stderr())
         return str(shell.read_stdout())
+    except (WebSocketException, OSError, TypeError) as e:  # without an end there is no exit status, which it reads
+        raise ApiError(-1, f"the connection broke: {e}") from None
     finally:
         shell.sock.shutdown()  # its close() leaves the socket open when the far end was first

@@ -18,8 +18,10 @@ SIDECAR: Final = "rserpool-sidecar"
 """The container that the webhook adds."""
 PORT: Final = 7007
 RESOURCES: Final = {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
-PATIENT: Final = {"WAIT": "8"}
-"""Of users beside other tests: an application that has no processor for a second is no fault of ours."""
+PATIENT: Final = {"WAIT": "8", "PATIENCE": "4"}
+"""Of users beside other tests: an application or a registrar that has no processor for a second is no fault of ours."""
+WITHIN: Final = 180.0
+"""Seconds: three times what a pool may take to be Ready, and its members to be found."""
 MEASURES: Final = {"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 
 ECHO: Final = """
@@ -246,7 +248,7 @@ def server_pool(namespace: str, name: str = "echo") -> Manifest:
     return found
 
 
-def until_ready(namespace: str, name: str = "echo", timeout: float = 60) -> Manifest:
+def until_ready(namespace: str, name: str = "echo", timeout: float = WITHIN) -> Manifest:
     """Wait until a pool is Ready with all its registrars; returns it."""
 
     def ready() -> Manifest:
@@ -261,7 +263,7 @@ def until_ready(namespace: str, name: str = "echo", timeout: float = 60) -> Mani
     return wait_for(ready, timeout, f"ServerPool {namespace}/{name} is Ready")
 
 
-def until_members(namespace: str, name: str, members: int, *, registrars: int = 3, timeout: float = 60) -> Dump:
+def until_members(namespace: str, name: str, members: int, *, registrars: int = 3, timeout: float = WITHIN) -> Dump:
     """Wait until all registrars hold the same, with so many elements; returns the handlespace."""
     return wait_for(
         lambda: agreement(namespace, name, registrars=registrars, elements=members),
@@ -282,7 +284,7 @@ def is_ready(pod: Manifest) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
-def until_pods_ready(namespace: str, app: str, count: int, timeout: float = 60) -> list[Manifest]:
+def until_pods_ready(namespace: str, app: str, count: int, timeout: float = WITHIN) -> list[Manifest]:
     """Wait until so many pods of an application are there and Ready; returns them."""
 
     def ready() -> list[Manifest]:
@@ -296,7 +298,7 @@ def until_pods_ready(namespace: str, app: str, count: int, timeout: float = 60) 
 
 
 def asked(namespace: str, name: str, since: float = 0.0) -> list[Asked]:
-    """How the requests of a user went, those begun at `since` (seconds of the epoch) or later."""
+    """How the requests of a user went, those that ended at `since` (seconds of the epoch) or later."""
     found = []
     for line in k.logs(name, "user", namespace=namespace).splitlines():
         if not line.startswith("{"):  # the library has something to say too
@@ -322,7 +324,7 @@ def failures(requests: list[Asked]) -> list[str]:
     return [f"{r.at:.3f} #{r.number} {r.failed} ({r.resolve:.3f} s): {r.why}" for r in requests if r.failed]
 
 
-def until_served(namespace: str, name: str, timeout: float = 60) -> None:
+def until_served(namespace: str, name: str, timeout: float = WITHIN) -> None:
     """Wait until a user has been served a few times in a row."""
 
     def served() -> bool:

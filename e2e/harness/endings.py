@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from harness.cluster import cluster
 from harness.kubectl import Manifest, kubectl
+from harness.waiting import wait_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +29,29 @@ class End:
 def ends(namespace: str, pods: list[str]) -> dict[str, End]:
     """Delete pods, and see how they end."""
     command = ["kubectl", "-n", namespace, "get", "pods", "--watch", "-o", "json"]
-    with tempfile.TemporaryFile("w+") as file:  # a pipe would be full before it is read
+    with tempfile.NamedTemporaryFile("w+") as file:  # a pipe would be full before it is read
         watch = subprocess.Popen(command, stdout=file, env=cluster().environment())
         try:
             kubectl("-n", namespace, "delete", "pods", *pods, timeout=90)
+            return wait_for(lambda: _all_ended(Path(file.name), pods), 20, "the watch has told of all ends")
         finally:
             watch.kill()
             watch.wait()
-        file.seek(0)
-        seen = list(_documents(file.read()))
+
+
+def _all_ended(told: Path, pods: list[str]) -> dict[str, End]:
+    """Of these pods, by name.
+
+    Raises:
+        LookupError, ValueError: not all is told yet.
+    """
+    seen = list(_documents(told.read_text()))
     return {pod: _end([s for s in seen if s["metadata"]["name"] == pod]) for pod in pods}
 
 
 def _end(seen: list[Manifest]) -> End:
     """Of a pod, as it was at all times."""
-    first = next(pod["metadata"] for pod in seen if "deletionTimestamp" in pod["metadata"])
+    first, *_ = (pod["metadata"] for pod in seen if "deletionTimestamp" in pod["metadata"])
     grace = timedelta(seconds=first["deletionGracePeriodSeconds"])
     deleted = datetime.fromisoformat(first["deletionTimestamp"]) - grace
     status = seen[-1]["status"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote
 
@@ -56,9 +56,13 @@ class Api:
         self._connection.close()
 
     def ask(self, method: str, path: str, body: bytes | None, kind: str, accept: str = "application/json") -> Verdict:
-        self._connection.request(method, path, body, {"Content-Type": kind, "Accept": accept})
-        with self._connection.getresponse() as answer:
-            text = answer.read().decode()
+        try:
+            self._connection.request(method, path, body, {"Content-Type": kind, "Accept": accept})
+            with self._connection.getresponse() as answer:
+                text = answer.read().decode()
+        except (OSError, HTTPException):
+            self._connection.close()  # the next request opens it anew
+            raise
         try:
             return Verdict(status=answer.status, body=json.loads(text))
         except ValueError:

@@ -16,7 +16,7 @@ from harness.cluster import cluster
 from harness.waiting import NotYet, wait_for
 
 _LOOK: Final = """
-import json, os, socket, time
+import json, os, select, socket, sys, time
 
 def ask():
     with socket.socket(socket.AF_UNIX) as s:
@@ -39,7 +39,8 @@ while True:
     if seen is not None and seen != last:
         print(json.dumps([time.time(), seen]), flush=True)
         last = seen
-    time.sleep(0.05)
+    if select.select([0], [], [], 0.05)[0]:  # who looks is gone
+        sys.exit()
 """
 
 
@@ -61,10 +62,10 @@ class Watch:
         self._processes = [self._start(namespace, pod) for pod in self.pods]
 
     def _start(self, namespace: str, pod: str) -> subprocess.Popen[str]:
-        look = ["exec", pod, "-c", "registrar", "--", "python3", "-c", _LOOK]
+        look = ["exec", "-i", pod, "-c", "registrar", "--", "python3", "-c", _LOOK]
         process = subprocess.Popen(
             ["kubectl", "-n", namespace, *look],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -88,7 +89,9 @@ class Watch:
         for process, reader in zip(self._processes, self._readers, strict=True):
             process.wait()
             reader.join()
+            assert process.stdin is not None
             assert process.stdout is not None
+            process.stdin.close()
             process.stdout.close()
 
     def until_all_look(self, timeout: float = 30) -> None:
