@@ -18,7 +18,9 @@ _TOKEN: Final = re.compile(
 )
 _AGGREGATORS: Final = frozenset(("sum", "min", "max", "count", "avg"))
 _OF_RANGES: Final = frozenset(("rate", "increase"))
-_FUNCTIONS: Final = frozenset(("histogram_quantile", "absent", "time", *_OF_RANGES))
+_TAKES: Final = {"time": 0, "absent": 1, "histogram_quantile": 2, "clamp_max": 2}
+"""How many arguments."""
+_FUNCTIONS: Final = frozenset((*_TAKES, *_OF_RANGES))
 _BINDING: Final = {
     **dict.fromkeys(("or",), 1),
     **dict.fromkeys(("and", "unless"), 2),
@@ -241,7 +243,7 @@ class _Reader:
             raise ValueError(f"{self._text}: {name} is no function that is known here")
         arguments = self._arguments()
         ranges = [a for a in arguments if isinstance(a, Selector) and a.ranged]
-        wanted = {"time": 0, "histogram_quantile": 2}.get(name, 1)
+        wanted = _TAKES.get(name, 1)
         if len(arguments) != wanted or len(ranges) != int(name in _OF_RANGES):
             raise ValueError(f"{self._text}: {name} is given something else than it takes")
         return Call(name, arguments)
