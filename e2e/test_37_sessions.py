@@ -44,7 +44,7 @@ async def counted(session):
                 heard = b""
                 while not heard.endswith(b"\\n"):
                     heard += await session.receive()
-                return int(heard.split()[-1]), sent
+                return int(heard.splitlines()[-1].split()[0]), sent
 
 async def main():
     async with PoolUser() as users, users.session("echo", on_failover=agree, patience=30.0) as session:
