@@ -12,7 +12,7 @@ export GOGC=${GOGC:-400} # of kubectl, helm and Docker: memory is plenty, proces
 use=(
   "61_quiet | 00_images 05_chart 06_monitoring"
   "48_blackout | 07_alerts 10_manifests"
-  "20_pool 22_example 25_other_ways 35_load 50_intruders | 37_sessions 65_end 68_two_pools 70_cli"
+  "20_pool 22_example 25_other_ways 35_load 37_sessions 50_intruders | 65_end 68_two_pools 70_cli"
 )
 attacks=(
   "51_attacks 52_revocation 53_tenants | 72_report"
