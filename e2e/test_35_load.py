@@ -17,7 +17,7 @@ from harness.cluster import Cluster, cluster
 from harness.kubectl import apply
 from harness.namespaces import fresh
 from harness.pools import dumps, elements
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 
 ELEMENTS: Final = 3
 HELD: Final = 8
@@ -156,4 +156,4 @@ def test_who_is_busy_is_asked_last_until_it_is_idle_again(home: str, record_prop
     fell = _until(home, busy, 0.0, 0.0)
     assert busy in {answer[0] for answer in _answers(home, 12)}
     record_property("figure", f"load is known everywhere {rose:.1f} s after it rose, {fell:.1f} s after it fell")
-    assert max(rose, fell) <= 3 * FOLLOWS
+    assert max(rose, fell) <= TIMES * FOLLOWS

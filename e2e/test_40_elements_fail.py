@@ -14,14 +14,12 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, get, kubectl
 from harness.namespaces import fresh
 from harness.pools import dumps, elements, registrars
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 from harness.watching import Watch, now, watching
 
 GOAL: Final = 3.0
 GOAL_WITH_HOME: Final = 6.0
 """Seconds: where the element's home vanished together with it."""
-TIMES: Final = 3
-"""The machine of these tests is busy: goals are printed, and asserted so many times over."""
 ELEMENTS: Final = 4
 
 

@@ -19,13 +19,11 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, exec_in, get, kubectl
 from harness.namespaces import fresh
 from harness.pools import dump, dumps, elements, registrars
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 from harness.watching import Watch, now, watching
 
 GOAL: Final = 1.0
 """Seconds: a resolution of a user that knows all registrars, and a registrar that is started again."""
-TIMES: Final = 3
-"""The machine of these tests is busy: goals are printed, and asserted so many times over."""
 ELEMENTS: Final = 3
 USERS: Final = 6
 """In one process, so that each registrar is likely to be the one that some of them ask."""

@@ -14,13 +14,11 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, kubectl
 from harness.namespaces import fresh
 from harness.pools import registrars
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 from harness.watching import now, watching
 
 GOAL: Final = 1.0
 """Seconds: a resolution of a user that knows all registrars."""
-TIMES: Final = 3
-"""The machine of these tests is busy: goals are printed, and asserted so many times over."""
 ELEMENTS: Final = 4
 STAY: Final = ("echo-registrar-0", "echo-registrar-1")
 

@@ -13,7 +13,7 @@ import pytest
 from harness import apps, leavings, operators
 from harness.cluster import SYSTEM
 from harness.kubectl import apply, conditions, get, kubectl
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 
 ROUNDS = 3
 TAKEN_OVER = 20.0
@@ -83,7 +83,7 @@ def test_when_the_leader_is_killed_the_other_one_takes_over(namespace: str, reco
         return time.monotonic() - began
 
     certified = wait_for(enrolled, 60, "the new member has a certificate")
-    looked = wait_for(reconciled, 3 * TAKEN_OVER, "the other replica reconciles the new pool")
+    looked = wait_for(reconciled, TIMES * TAKEN_OVER, "the other replica reconciles the new pool")
     apps.until_members(namespace, "echo", 3, registrars=2)
     joined = time.monotonic() - began
     apps.until_ready(namespace, "after")

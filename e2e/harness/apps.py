@@ -12,7 +12,7 @@ from harness.cluster import cluster
 from harness.kubectl import Manifest, exec_in, get
 from harness.manifests import CONTAINER_SECURITY, POD_SECURITY
 from harness.pools import Dump, agreement
-from harness.waiting import NotYet, wait_for
+from harness.waiting import TIMES, NotYet, wait_for
 
 SIDECAR: Final = "rserpool-sidecar"
 """The container that the webhook adds."""
@@ -20,8 +20,8 @@ PORT: Final = 7007
 RESOURCES: Final = {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 PATIENT: Final = {"WAIT": "8", "PATIENCE": "4"}
 """Of users beside other tests: an application or a registrar that has no processor for a second is no fault of ours."""
-WITHIN: Final = 180.0
-"""Seconds: three times what a pool may take to be Ready, and its members to be found."""
+WITHIN: Final = TIMES * 60.0
+"""Seconds in which a pool is Ready, and its members are found."""
 MEASURES: Final = {"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 
 ECHO: Final = """

@@ -109,6 +109,15 @@ def canonical(dump: Dump, without: Collection[int | str] = ()) -> dict[str, Any]
     return {"pools": pools}
 
 
+def without_homes(space: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pools of a handlespace that hold something, whoever is home: where processors are short that changes."""
+    return [
+        {**pool, "elements": [{key: value for key, value in e.items() if key != "home"} for e in pool["elements"]]}
+        for pool in space["pools"]
+        if pool["elements"]
+    ]
+
+
 def elements(dump: Dump) -> dict[str, dict[str, Any]]:
     """Elements of all pools in a dump, by PE identifier."""
     return {e["identifier"]: e for pool in dump["handlespace"]["pools"] for e in pool["elements"]}

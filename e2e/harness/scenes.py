@@ -11,7 +11,7 @@ from typing import Any, Final
 from harness import operators
 from harness.intruder import Members
 from harness.kubectl import events
-from harness.pools import canonical, dumps, elements
+from harness.pools import canonical, dumps, elements, without_homes
 
 ENROLMENTS: Final = "rserpool_operator_enrolments_total"
 
@@ -34,22 +34,10 @@ class Watched(Members):
         Who is home may have changed, among themselves: one that has no processor for a second is taken over.
         """
         told = {pod: dump for pool in self.pools for pod, dump in dumps(self.home, pool).items()}
-        held = {pod: canonical(dump) for pod, dump in told.items()}
-        assert _but_homes(held) == _but_homes(self.held)
+        held = {pod: without_homes(canonical(dump)) for pod, dump in told.items()}
+        assert held == {pod: without_homes(space) for pod, space in self.held.items()}
         homes = {e["home"] for dump in told.values() for e in elements(dump).values()}
         assert homes <= {dump["server_id"] for dump in told.values()}
-
-
-def _but_homes(held: dict[str, Any]) -> dict[str, Any]:
-    """What registrars hold, without homes and the checksums that cover them."""
-    pools = {pod: [p for p in space["pools"] if p["elements"]] for pod, space in held.items()}
-    return {
-        pod: [
-            {**pool, "elements": [{k: v for k, v in e.items() if k != "home"} for e in pool["elements"]]}
-            for pool in found
-        ]
-        for pod, found in pools.items()
-    }
 
 
 def holdings(home: str, *pools: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from statistics import median
 
 import pytest
 
@@ -79,15 +78,15 @@ def echo(address: str) -> float:
 def test_a_registrar_that_asks_a_thousand_times_is_answered_a_few_times(system: System) -> None:
     element, rogue = system.a.elements[0], system.stranger(system.a.leaf(Role.REGISTRAR))
     identifier = _identifier(system, 0)
-    quiet = median(echo(element.address) for _ in range(5))
+    quiet = max(echo(element.address) for _ in range(5))
     with undisturbed(system, threat="2.14", peers=[rogue.name]):
         answered, seconds = pour(rogue, element.address, identifier)
-        disturbed = median(echo(element.address) for _ in range(5))
+        disturbed = max(echo(element.address) for _ in range(5))
     figure(
         f"2.14: {answered} of {FLOOD} keep-alives answered; a user waits {disturbed * 1000:.1f} ms, before {quiet * 1000:.1f} ms"
     )
     assert 0 < answered <= ANSWERED_BURST + ANSWERED_PER_SECOND * seconds + 1
-    assert disturbed <= max(2 * quiet, 0.05)  # the median: any may wait for a processor
+    assert disturbed <= max(2 * quiet, 0.05)
 
 
 @pytest.mark.rfc("threats 2.14: keep-alives to an element are limited")

@@ -7,7 +7,6 @@ This is about the CA that signs; ``replacement`` leads from one to the next.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from rserpool.pool import ServerPool
@@ -18,7 +17,7 @@ from rserpool_operator.installation import Installation
 from rserpool_operator.kube.kinds import Object, ref_of
 from rserpool_operator.manifests import authority as manifests
 from rserpool_operator.observed import AuthorityState, Observed
-from rserpool_operator.plan.certificates import LATE_AT, has_lived, is_certificate, is_recorded, key_hash, life_of
+from rserpool_operator.plan.certificates import LATE_AT, Life, is_certificate, is_recorded, key_hash, life_of
 from rserpool_operator.plan.effects import CreateAuthority, Effect
 from rserpool_operator.plan.objects import apply_if_needed, owned_by
 from rserpool_operator.plan.signers import bundle_of_signer, is_ours
@@ -38,7 +37,7 @@ class AuthorityPlan:
         bundle: what is to be trusted, PEM; empty: nothing yet, or what was told last stands.
         generations: to be recorded.
         missing: pods that a replacement waits for.
-        life: when the CA's began, and when it ends; ``None``: there is none yet.
+        life: of the CA; ``None``: there is none yet.
         issuer: hash of the key whose leaves are wanted, or of each; empty: any the bundle vouches for.
         look_again: seconds after which a replacement can go on; ``None``: when something happens.
     """
@@ -49,7 +48,7 @@ class AuthorityPlan:
     reason: Reason
     message: str
     bundle: str = ""
-    life: tuple[datetime, datetime] | None = None
+    life: Life | None = None
     generations: Generations
     missing: tuple[str, ...] = ()
     issuer: str = ""
@@ -77,17 +76,17 @@ def _plan_users_own(observed: Observed, signer: Signer, record: Generations) -> 
             message=UNREADABLE,
             generations=record,
         )
-    known, (_, end) = key_hash(pem), life
+    known = key_hash(pem)
     found = AuthorityPlan(
         ready=True,
-        reason=Reason.CA_EXPIRES_SOON if has_lived(pem, LATE_AT, observed.now) else Reason.AUTHORITY_ISSUED,
-        message=f"the bundle's first authority expires at {end.isoformat()}",
+        reason=Reason.CA_EXPIRES_SOON if life.is_over(LATE_AT, observed.now) else Reason.AUTHORITY_ISSUED,
+        message=f"the bundle's first authority expires at {life.end.isoformat()}",
         bundle=pem.decode(),
         life=life,
         generations=replace(record, keys={**record.keys, record.generation: known}),
         issuer=known,
     )
-    if end <= observed.now:
+    if life.is_over(1.0, observed.now):
         return replace(found, ready=False, stalled=True, reason=Reason.CA_EXPIRED)
     if not observed.authority.available:  # who is trusted is known all the same
         return replace(found, ready=False, stalled=True, reason=Reason.CERT_MANAGER_MISSING, message=NO_CERT_MANAGER)
@@ -125,13 +124,13 @@ def _plan_our_own(
             generations=record,
         )
     life = life_of(state.certificate)
-    expired = life is not None and life[1] <= observed.now
+    expired = life is not None and life.is_over(1.0, observed.now)
     return AuthorityPlan(
         effects=making,
         ready=not expired,
         stalled=expired,
         reason=Reason.CA_EXPIRED if expired else Reason.AUTHORITY_ISSUED,
-        message=f"generation {generation} is valid until {life[1].isoformat() if life else 'an unknown time'}",
+        message=f"generation {generation} is valid until {life.end.isoformat() if life else 'an unknown time'}",
         bundle=state.certificate.decode(),
         life=life,
         generations=replace(record, keys={**record.keys, generation: key_hash(state.certificate)}),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -67,24 +67,29 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
     return True
 
 
-def _first(pem: bytes) -> x509.Certificate | None:
-    """The one that is over first."""
-    return min(certificates_from_pem(pem), key=lambda c: c.not_valid_after_utc) if is_certificate(pem) else None
+class Life(NamedTuple):
+    """From when to when a CA is valid."""
+
+    begin: datetime
+    end: datetime
+
+    def is_over(self, part: float, now: datetime) -> bool:
+        """Whether that part of it is over."""
+        return now >= self.begin + (self.end - self.begin) * part
 
 
-def life_of(pem: bytes) -> tuple[datetime, datetime] | None:
-    """From when to when a CA is valid; of several, the one that is over first. ``None``: that is no certificate."""
-    first = _first(pem)
-    return (first.not_valid_before_utc, first.not_valid_after_utc) if first is not None else None
+def life_of(pem: bytes) -> Life | None:
+    """The life of a CA, of several that of the one that is over first; ``None``: that is no certificate."""
+    if not is_certificate(pem):
+        return None
+    first = min(certificates_from_pem(pem), key=lambda c: c.not_valid_after_utc)
+    return Life(first.not_valid_before_utc, first.not_valid_after_utc)
 
 
 def has_lived(pem: bytes, part: float, now: datetime) -> bool:
     """Whether that part of a CA's life is over; of what is no certificate it is not."""
     life = life_of(pem)
-    if life is None:
-        return False
-    begin, end = life
-    return now >= begin + (end - begin) * part
+    return life is not None and life.is_over(part, now)
 
 
 def joined(pems: Iterable[bytes]) -> bytes:

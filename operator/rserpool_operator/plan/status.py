@@ -80,7 +80,7 @@ def authority_of(observed: Observed, authority: AuthorityPlan, bundle_version: s
     if missing:
         found["missing"] = missing[:20]
     if authority.life is not None:
-        found["notBefore"], found["notAfter"] = map(timestamp, authority.life)
+        found |= {"notBefore": timestamp(authority.life.begin), "notAfter": timestamp(authority.life.end)}
     return found
 
 
