@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Collection, Iterator
@@ -25,6 +24,7 @@ import yaml
 
 from charts import test_rules
 from charts.rendering import program
+from support.ports import free_port
 from support.running import RegistrarProcess, RunningPool, manifest, pool_running, started
 
 FOR: Final = "2s"
@@ -67,11 +67,6 @@ class Prometheus:
                 return time.monotonic() - began
             time.sleep(0.2)
         raise AssertionError(f"wanted {sorted(wanted)} without {sorted(without)}, firing: {sorted(found)}")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def rules() -> dict[str, Any]:

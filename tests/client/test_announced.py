@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from rserpool.asap.announce import Multicast
 from rserpool.client import NoRegistrarError, PoolUser, Scope
 from rserpool.transport.discovery import announcing
 from rserpool.wire import RFC, Message, asap, policies
+from support.ports import free_port
 from support.rig_model import authority, element, scripted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine's")
@@ -26,9 +26,7 @@ GROUP, OWN, LOCAL = IPv4Address("239.255.76.34"), IPv4Address("127.0.0.1"), IPv4
 
 def group() -> Multicast:
     """A group nobody else in this test run uses."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Multicast((GROUP,), probe.getsockname()[1])
+    return Multicast((GROUP,), free_port())
 
 
 def answer(message: Message) -> list[Message]:

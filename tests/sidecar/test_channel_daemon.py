@@ -21,8 +21,9 @@ from rserpool.session.frames import data
 from rserpool.transport.http import Target, ask
 from rserpool.wire import Ppid, TcpTransport, asap, decode
 from rserpool_sidecar.config import SidecarSettings
+from support.ports import free_port
 from support.rig_beside import CA, HTTP, Beside, beside, tables
-from support.rig_channel import RawUser, application, free_port, user_context
+from support.rig_channel import RawUser, application, user_context
 from support.rig_health import HERE
 from support.rig_registrar import RegistrarHere
 
@@ -40,7 +41,7 @@ class Channelled:
     """A sidecar with a channel, as a pod's environment and an operator make it."""
 
     def __init__(self) -> None:
-        self.port, self.local = free_port(), free_port()
+        self.port, self.local = free_port(str(HERE)), free_port(str(HERE))
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from rserpool.wire import PoolElement
 from rserpool_sidecar.channel.cards import CardMaker
 from rserpool_sidecar.channel.relay import ChannelRelay
 from rserpool_sidecar.channel.section import ChannelSection
+from support.ports import free_port
 from support.rig_health import HERE
 from support.rig_identity import authority, credentials, identity, pem_key
 
@@ -284,13 +285,6 @@ class RelayRig:
                 await asyncio.sleep(0.005)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((str(HERE), 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def relaying(
     to: int, *, secure: bool = True, keys: CookieKeys | None = KEYS, elements: tuple[PoolElement, ...] = (),
@@ -306,7 +300,7 @@ async def relaying(
             role=Role.ELEMENT,
             credentials=credentials(ca, identity()),
         )
-    port, local = free_port(), free_port()
+    port, local = free_port(str(HERE)), free_port(str(HERE))
     settings = ChannelSection(port=port, http_address=HERE, http_port=local, keys=keys, **section)
 
     async def resolve() -> tuple[PoolElement, ...]:

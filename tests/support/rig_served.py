@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from rserpool_operator.notes import Notes
 from rserpool_operator.server import health_page, metrics_page, serving
 from rserpool_operator.trust import Truster
 from rserpool_operator.work_queue import Key
+from support.ports import free_port
 from support.rig_cluster import Cluster, ca_ref, member, raw_pool
 
 HERE: Final = IPv4Address("127.0.0.1")
@@ -55,12 +55,6 @@ def reviewed(pod: str, uid: str, *, namespace: str = "demo", account: str = "def
         "audiences": [names.AUDIENCE],
         "user": {"username": f"system:serviceaccount:{namespace}:{account}", "extra": extra},
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((str(HERE), 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

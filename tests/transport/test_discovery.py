@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -20,6 +19,7 @@ from rserpool.asap.events import HuntChanged, Lagged
 from rserpool.transport.discovery import Listening, Registrars, announcing
 from rserpool.transport.multicast import Groups, interface_of
 from rserpool.wire import RFC, Address
+from support.ports import free_port
 from support.rig_transport import plays
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine's")
@@ -36,10 +36,7 @@ A, B, C = endpoint("10.0.0.1"), endpoint("10.0.0.2"), endpoint("10.0.0.3")
 
 def group() -> Multicast:
     """A group nobody else in this test run uses."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return Multicast((GROUP,), port)
+    return Multicast((GROUP,), free_port())
 
 
 async def until(condition: Callable[[], bool], within: float = 10.0) -> None:

@@ -15,6 +15,7 @@ from rserpool.transport.base import ConnectError, Link
 from rserpool.transport.stream import KEEPALIVE_IDLE
 from rserpool.transport.tcp import TcpLimits, TcpLink, TcpNetwork
 from rserpool.wire import Address, Ppid
+from support.ports import free_port
 from support.rig_transport import Recorder, aside, at, closing, deaf, dial, drained, listening, plays, security
 
 pytestmark = pytest.mark.usefixtures("either_loop")
@@ -50,8 +51,7 @@ async def test_ipv6_works_and_is_shown_in_brackets() -> None:
 async def test_with_an_address_of_each_family_it_listens_at_both_and_calls_each_peer_from_its_own() -> None:
     v4, v6 = IPv4Address("127.0.5.7"), IPv6Address("::1")
     both, told = closing(TcpNetwork(v4, None, TcpLimits(), also=(v6,))), Recorder()
-    with socket.create_server(("127.0.5.7", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port(str(v4))
     await both.listen(Ppid.ASAP, port, told)
     for own, to in ((IPv4Address("127.0.5.8"), v4), (v6, v6)):
         await dial(at(port, to), address=own)
