@@ -14,7 +14,8 @@ from harness.cluster import SYSTEM, Cluster, cluster
 from harness.kubectl import KubectlError, Manifest, apply, conditions, events, exec_in, get, kubectl
 from harness.namespaces import fresh
 from harness.pools import dumps, elements, registrars, without_homes
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
+from support.goals import TIMES
 
 READY_WITHIN: Final = 60.0
 NOTHING_WRONG: Final = {

@@ -17,7 +17,8 @@ from harness.cluster import Cluster, cluster
 from harness.kubectl import apply
 from harness.namespaces import fresh
 from harness.pools import dumps, elements
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
+from support.goals import TIMES
 
 ELEMENTS: Final = 3
 HELD: Final = 8

@@ -14,8 +14,9 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, get, kubectl
 from harness.namespaces import fresh
 from harness.pools import dumps, elements, registrars
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
 from harness.watching import Watch, now, watching
+from support.goals import TIMES
 
 GOAL: Final = 3.0
 GOAL_WITH_HOME: Final = 6.0

@@ -19,8 +19,9 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, exec_in, get, kubectl
 from harness.namespaces import fresh
 from harness.pools import dump, dumps, elements, registrars
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
 from harness.watching import Watch, now, watching
+from support.goals import TIMES
 
 GOAL: Final = 1.0
 """Seconds: a resolution of a user that knows all registrars, and a registrar that is started again."""

@@ -14,8 +14,9 @@ from harness.cluster import Cluster
 from harness.kubectl import apply, kubectl
 from harness.namespaces import fresh
 from harness.pools import registrars
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
 from harness.watching import now, watching
+from support.goals import TIMES
 
 GOAL: Final = 1.0
 """Seconds: a resolution of a user that knows all registrars."""

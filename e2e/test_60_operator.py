@@ -13,7 +13,8 @@ import pytest
 from harness import apps, leavings, operators
 from harness.cluster import SYSTEM
 from harness.kubectl import apply, conditions, get, kubectl
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
+from support.goals import TIMES
 
 ROUNDS = 3
 TAKEN_OVER = 20.0

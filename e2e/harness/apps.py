@@ -12,7 +12,8 @@ from harness.cluster import cluster
 from harness.kubectl import Manifest, exec_in, get
 from harness.manifests import CONTAINER_SECURITY, POD_SECURITY
 from harness.pools import Dump, agreement
-from harness.waiting import TIMES, NotYet, wait_for
+from harness.waiting import NotYet, wait_for
+from support.goals import TIMES
 
 SIDECAR: Final = "rserpool-sidecar"
 """The container that the webhook adds."""

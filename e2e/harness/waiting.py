@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from harness.kubectl import KubectlError
 
 T = TypeVar("T")
-TIMES: Final = 3
-"""The machine of these tests is busy: goals in seconds are printed, and asserted so many times over."""
 
 
 class NotYet(Exception):  # noqa: N818 - it is no error

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from rserpool.daemon.control import control
+from support.goals import TIMES
 from support.running import ElementProcess, RunningPool, manifest, pool_running, started
 
-KILLED, HUNG, STOPPED = 6.0, 12.0, 9.0
-"""Seconds: three times the goals."""
+KILLED, HUNG, STOPPED = TIMES * 2.0, TIMES * 4.0, TIMES * 3.0
+"""Seconds."""
 HTTP = "{httpGet: {path: /}}"
 SERVER = "python3 -m http.server {port} --bind {address}"
 

@@ -14,15 +14,14 @@ from functools import partial
 import pytest
 
 from support import rig_figures as figures
+from support.goals import TIMES
 from support.running import RunningPool, manifest, pool_running, started
-
-SLACK = 3.0
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[RunningPool]:
     web = manifest(health=figures.HEALTH, command=figures.WEB)
-    later = str(1 + SLACK * figures.KILLED_APPLICATION)  # what is there again too soon was never out
+    later = str(1 + TIMES * figures.KILLED_APPLICATION)  # what is there again too soon was never out
     with pool_running(web, "--restart", later) as running:
         started(running)
         yield running
@@ -44,7 +43,7 @@ def judged(record_property: Callable[[str, object], None]) -> Judge:
 
 def _judged(record: Callable[[str, object], None], what: str, value: float, unit: str, goal: float) -> None:
     record("figure", f"{what}: {value:.2f} {unit}, goal {goal:g}, load average {os.getloadavg()[0]:.2f}")
-    assert value <= SLACK * goal, f"{what}: {value:.2f} {unit}, more than {SLACK:g} times the goal of {goal:g}"
+    assert value <= TIMES * goal, f"{what}: {value:.2f} {unit}, more than {TIMES} times the goal of {goal:g}"
 
 
 def test_a_sidecar_is_registered_soon_after_it_was_started(pool: RunningPool, judged: Judge) -> None:
