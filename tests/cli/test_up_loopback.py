@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -13,6 +14,7 @@ from rserpool_cli.errors import CommandError
 from rserpool_cli.up import loopback
 from rserpool_cli.up.loopback import (
     ELEMENTS,
+    FIRST,
     LOCK_PORT,
     OTHERS,
     REGISTRARS,
@@ -23,6 +25,8 @@ from rserpool_cli.up.loopback import (
     read_networks,
 )
 
+NUMBER = 1 + os.getpid() % (FIRST - 1)
+"""Of a network that no pool is given unless it asks for it, and hardly ever other tests of this machine."""
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine's")
 
 
@@ -123,11 +127,11 @@ def test_networks_that_cannot_be_are_refused_with_what_to_write(text: str, why: 
 
 @linux
 def test_a_network_is_one_pools_at_a_time_and_has_to_be_this_machines() -> None:
-    mine = read_networks("127.99.0.0/16")
+    mine = read_networks(f"127.{NUMBER}.0.0/16")
     with claim(networks=mine) as addresses:
-        assert addresses.client == ip_address("127.99.254.1")
+        assert addresses.client == ip_address(f"127.{NUMBER}.254.1")
         with (
-            pytest.raises(CommandError, match=r"127\.99\.255\.254, which keeps .*: address already in use"),
+            pytest.raises(CommandError, match=rf"127\.{NUMBER}\.255\.254, which keeps .*: address already in use"),
             claim(networks=mine),
         ):
             pass

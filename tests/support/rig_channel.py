@@ -31,6 +31,7 @@ from rserpool.wire import PoolElement
 from rserpool_sidecar.channel.cards import CardMaker
 from rserpool_sidecar.channel.relay import ChannelRelay
 from rserpool_sidecar.channel.section import ChannelSection
+from support.loops import let_go
 from support.ports import free_port
 from support.rig_health import HERE
 from support.rig_identity import authority, credentials, identity, pem_key
@@ -325,4 +326,4 @@ async def relaying(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await relay.close()
-        await asyncio.sleep(0.01)
+        await let_go(port, local)

@@ -20,6 +20,7 @@ from rserpool.transport.http import HttpError, Target, ask
 from rserpool.transport.stream import ByteStream
 from rserpool.transport.tls import Credentials, TlsEngine, make_context
 from rserpool_cli.up.plan import ProcessPlan
+from support.loops import let_go
 from support.rig_model import RunningPool, credentials, insecure, running, server_pool
 from support.rig_model import authority as other_authority
 
@@ -142,7 +143,7 @@ async def counting(pool: ServerPool, elements: int = 3) -> AsyncIterator[Countin
         finally:
             for application in counted.applications:
                 application.die()
-            await asyncio.sleep(0.01)  # what was cut off is closed in the next turns of the loop
+            await let_go(*(a.plan.place.ports["application"] for a in counted.applications))
 
 
 def with_counting(

@@ -103,6 +103,9 @@ class ByteStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there; the handshake begins."""
+        if self._ended:  # by its owner, between its acceptance and this
+            cast("asyncio.Transport", transport).abort()
+            return
         self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):
@@ -111,7 +114,7 @@ class ByteStream(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._active_at = loop.time()
         self.on_connected()
-        if self._ended:
+        if self.is_over:
             return
         if self._engine is None:
             self._become_ready()
