@@ -28,7 +28,6 @@ from rserpool.transport.driver import Driver
 from rserpool.transport.security import Security
 from rserpool.transport.tcp import TcpLimits, TcpNetwork
 from rserpool.wire import Ppid
-from support.goals import TIMES
 from support.rig_model import (
     authority,
     credentials,
@@ -58,7 +57,7 @@ async def failure(scope: Scope, handle: str = "echo", patience: float = 0.4) -> 
         began = time.monotonic()
         with pytest.raises(PoolUserError) as caught:
             await user.resolve(handle)
-        assert time.monotonic() - began < patience + TIMES * 0.5
+        assert time.monotonic() - began < patience + 0.5
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -105,7 +104,7 @@ def test_by_default_a_resolution_has_failed_after_a_second() -> None:
             began = time.monotonic()
             with pytest.raises(NoAnswerError, match=r"1 registrar\(s\) asked, none answered in 1 s"):
                 await user.resolve("echo")
-            assert 0.9 < time.monotonic() - began < TIMES * 1.0
+            assert 0.9 < time.monotonic() - began < 1.6
 
     asyncio.run(main())
 

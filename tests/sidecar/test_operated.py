@@ -11,7 +11,6 @@ import pytest
 from rserpool.daemon.control import control
 from rserpool.daemon.enrolment import refusal
 from rserpool.transport.http import Target, ask
-from support.goals import TIMES
 from support.rig_beside import CA, HTTP, Beside, beside, tables
 from support.rig_health import HERE, Application
 from support.rig_identity import UID
@@ -63,7 +62,7 @@ def test_told_to_end_while_it_waits_it_ends_at_once(tmp_path: Path, phase: str) 
         await rig.until(lambda s: f"waiting for its {phase}" in s.get("waiting", ""))
         before = asyncio.get_running_loop().time()
         assert await rig.end() == 0
-        assert asyncio.get_running_loop().time() - before < TIMES * 0.5
+        assert asyncio.get_running_loop().time() - before < 0.5
 
     beside(tmp_path, test)
 
@@ -81,7 +80,7 @@ def test_started_again_it_registers_within_a_second_while_the_operator_is_away(t
             began = loop.time()
             await rig.start()
             await rig.until(lambda s: bool(s["registered"]))
-            assert loop.time() - began < TIMES * 1.0  # the first probe, and the hunt, included
+            assert loop.time() - began < 1.5  # the first probe, and the hunt, included
             assert rig.server.paths == enrolled
             rig.server.url = url
 

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Final
 
-PATIENCE: Final = 20.0
+from support.rig_transport import PATIENCE, comes
 
 
 async def let_go(*ports: int) -> None:
@@ -19,17 +17,16 @@ async def let_go(*ports: int) -> None:
     for _ in range(2):  # what the kernel has handed over becomes a connection
         await asyncio.sleep(0)
     try:
-        async with asyncio.timeout(PATIENCE):
-            while any(port in ports for port in _open()):  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.001)
+        await asyncio.wait_for(comes(lambda: _open().isdisjoint(ports)), PATIENCE)
     except TimeoutError:
-        raise AssertionError(f"still open at {ports}: {list(_open())}") from None
+        raise AssertionError(f"of {ports}, still open: {_open()}") from None
 
 
-def _open() -> Iterator[int]:
+def _open() -> set[int]:
     """Our ports of all that stand, whoever made them."""
-    loop = asyncio.get_running_loop()
+    loop, found = asyncio.get_running_loop(), set()
     for transport in list(loop._transports.values()):  # type: ignore[attr-defined] # asyncio shows them in no other way
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.fileno() != -1 and isinstance(name := transport.get_extra_info("sockname"), tuple):
-            yield name[1]
+        sock, name = transport.get_extra_info("socket"), transport.get_extra_info("sockname")
+        if sock is not None and sock.fileno() != -1 and isinstance(name, tuple):
+            found.add(name[1])
+    return found

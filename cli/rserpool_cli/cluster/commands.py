@@ -66,7 +66,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from rserpool_cli.cluster.status import run_status  # noqa: PLC0415 - a third of a second, for this command alone
+    from rserpool_cli.cluster.status import run_status  # noqa: PLC0415 - not in a registrar's container
 
     return on_cluster(arguments, lambda kubectl: run_status(kubectl, arguments.pool))
 
